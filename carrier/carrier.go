@@ -1,0 +1,90 @@
+// Package carrier holds the seam of the main problem: a continuous two-way
+// connection through whatever the firewall lets out.
+//
+// A carrier is a way to such a connection (an ssh login, a TCP port, a command
+// that carries octets). Each lives in a directory of its own below this one and
+// ends in a Stream. What travels on a Stream, and for whom, is not known here.
+package carrier
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+)
+
+// A Stream is one open connection to the peer: octets in order, both ways.
+//
+// Read and Write may be called at the same time, each by one goroutine. Close
+// wakes both, and what they return then is net.ErrClosed or wraps it. A Read
+// that meets the end of the connection says why it ended where the carrier
+// knows (the ssh program's last words, an exit status); io.EOF means an orderly
+// end and nothing more to say.
+type Stream struct {
+	io.ReadWriteCloser
+
+	// Unsafe holds the octets that the way here may eat or change. It is empty
+	// for ssh and TCP, and not for a tty.
+	Unsafe ByteSet
+}
+
+// A Hop goes one step further: it takes a Stream that reaches one place and
+// returns the Stream that reaches the next. No octet read ahead is lost.
+type Hop func(ctx context.Context, s Stream) (Stream, error)
+
+// A BuffersWriter is what a Stream's ReadWriteCloser may be besides: one that
+// takes many buffers in one system call.
+type BuffersWriter interface {
+	// WriteBuffers writes the buffers in their order, all of them or fails. It
+	// keeps no reference to them, and may change the slice of slices.
+	WriteBuffers(buffers net.Buffers) error
+}
+
+// WriteBuffers writes the buffers in their order, all of them or fails: in one
+// system call where the carrier can, else gathered into one Write. It may change
+// the slice of slices; the octets stay the caller's.
+func (s Stream) WriteBuffers(buffers net.Buffers) error {
+	if w, ok := s.ReadWriteCloser.(BuffersWriter); ok {
+		return w.WriteBuffers(buffers)
+	}
+	n := 0
+	for _, b := range buffers {
+		n += len(b)
+	}
+	gathered := make([]byte, 0, n)
+	for _, b := range buffers {
+		gathered = append(gathered, b...)
+	}
+	_, err := s.Write(gathered)
+	return err
+}
+
+// A ByteSet is a set of octet values.
+type ByteSet [4]uint64
+
+// Add puts octet b into the set.
+func (s *ByteSet) Add(b byte) { s[b>>6] |= 1 << (b & 63) }
+
+// Has reports whether octet b is in the set.
+func (s *ByteSet) Has(b byte) bool { return s[b>>6]&(1<<(b&63)) != 0 }
+
+// Empty reports whether the set holds nothing: the way is clean.
+func (s *ByteSet) Empty() bool { return *s == ByteSet{} }
+
+// A RefusedError says that the far side, or the user's own settings, turned us
+// away for good: dialling again would end the same way.
+type RefusedError struct {
+	Layer  string // "ssh", "far half": what said no
+	Reason string // printable, one line
+	Hint   string // the next thing to try; may be empty
+	Err    error  // the cause below; may be nil
+}
+
+func (e *RefusedError) Error() string { return e.Layer + ": " + e.Reason }
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+// IsClosed reports whether err is what a Stream's methods return after Close,
+// or at an orderly end.
+func IsClosed(err error) bool {
+	return errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe)
+}
