@@ -76,18 +76,14 @@ const (
 	GSOUDP                 // UDP over IPv4 or IPv6: every segment a datagram
 )
 
-// An Offload says what the sender left for the receiver to do. The facts are
-// those of the kernel's virtio_net_hdr (Virtual I/O Device 1.2, section 5.1.6).
-//
-// With a Type other than GSONone, NeedsChecksum is always set.
+// An Offload says what the sender left for the receiver to do. These are the
+// facts of the kernel's virtio_net_hdr (Virtual I/O Device 1.2, section 5.1.6)
+// that the packet itself does not tell; Parse gives the others, so that a peer
+// has nothing to lie about.
 type Offload struct {
 	Type          GSOType
-	NeedsChecksum bool // the checksum field holds the sum of the pseudo-header; complete it
-
-	HeaderLen      uint16 // octets before the first segment's payload: IP and transport headers; only with a Type
-	SegmentSize    uint16 // payload octets in each segment but the last; only with a Type
-	ChecksumStart  uint16 // where the transport header begins, from the IP header on; only with NeedsChecksum
-	ChecksumOffset uint16 // where the checksum field lies, from ChecksumStart on
+	NeedsChecksum bool   // the TCP or UDP checksum field holds the sum of the pseudo-header; complete it. Always so with a Type.
+	SegmentSize   uint16 // payload octets in each segment but the last; 0 without a Type
 }
 
 // Agreed is what the two halves agreed upon when the link opened. It is a plain
