@@ -1,0 +1,232 @@
+package native
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net/netip"
+
+	"github.com/bodkin-net/bodkin/tunnel"
+)
+
+// magic begins a HELLO (spec.md, section 3).
+const magic = "bodkin\r\n"
+
+// An Emulator is what turns a side's packets into IP access.
+type Emulator uint8
+
+// The emulators that a HELLO names (spec.md, section 3).
+const (
+	EmulatorKernel Emulator = 1 // a kernel interface
+	EmulatorNAT    Emulator = 2 // a userspace NAT
+)
+
+func (e Emulator) String() string {
+	switch e {
+	case EmulatorKernel:
+		return "tun"
+	case EmulatorNAT:
+		return "nat"
+	}
+	return "unknown"
+}
+
+// A Hello is what one side tells the other when the link opens.
+type Hello struct {
+	Software string         // for people, at most 64 octets
+	Receives tunnel.Caps    // what the Port behind this side takes
+	Emulator Emulator       //
+	Networks []netip.Prefix // take the tunnel's addresses from here; at most one per family
+	Yours    []netip.Prefix // what the receiver should call itself; at most one per family
+	Mine     []netip.Addr   // what the sender calls itself; at most one per family
+	DNS      []netip.Addr   // resolvers that answer through the tunnel, at most 8
+	Notes    []string       // what the sender cannot do, for people; at most 8 of 200 octets
+}
+
+// Tags of a HELLO's fields (spec.md, section 3).
+const (
+	tagSoftware = 1
+	tagReceives = 2
+	tagEmulator = 3
+	tagNetwork  = 4
+	tagYours    = 5
+	tagMine     = 6
+	tagResolver = 7
+	tagNote     = 8
+)
+
+// Bounds of a HELLO (spec.md, section 3).
+const (
+	softwareMax = 64
+	noteMax     = 200
+	listMax     = 8
+	minMTU      = 1280
+	maxMTU      = 65535
+)
+
+// append appends the hello as a whole frame to dst.
+func (h Hello) append(dst []byte) []byte {
+	payload := append([]byte(magic), 0, Version, 0, Version)
+	field := func(tag uint16, value []byte) {
+		payload = binary.BigEndian.AppendUint16(payload, tag)
+		payload = binary.BigEndian.AppendUint16(payload, uint16(len(value)))
+		payload = append(payload, value...)
+	}
+	field(tagSoftware, []byte(h.Software[:min(len(h.Software), softwareMax)]))
+	field(tagReceives, append(binary.BigEndian.AppendUint32(nil, uint32(h.Receives.MTU)), byte(h.Receives.Offloads)))
+	field(tagEmulator, []byte{byte(h.Emulator)})
+	for _, p := range h.Networks {
+		field(tagNetwork, append(p.Addr().AsSlice(), byte(p.Bits())))
+	}
+	for _, p := range h.Yours {
+		field(tagYours, append(p.Addr().AsSlice(), byte(p.Bits())))
+	}
+	for _, a := range h.Mine {
+		field(tagMine, a.AsSlice())
+	}
+	for _, a := range h.DNS[:min(len(h.DNS), listMax)] {
+		field(tagResolver, a.AsSlice())
+	}
+	for _, note := range h.Notes[:min(len(h.Notes), listMax)] {
+		field(tagNote, []byte(note[:min(len(note), noteMax)]))
+	}
+	return append(appendHeader(dst, frameHello, len(payload)), payload...)
+}
+
+// parseHello reads a HELLO's payload. Unknown fields are passed over; what is
+// known must be right.
+func parseHello(b []byte) (Hello, error) {
+	var h Hello
+	bad := func(format string, args ...any) (Hello, error) {
+		return Hello{}, protocolError(ErrorHello, "hello: "+format, args...)
+	}
+	if len(b) < len(magic)+4 || !bytes.Equal(b[:len(magic)], []byte(magic)) {
+		return bad("the other side is not a bodkin")
+	}
+	b = b[len(magic):]
+	lowest, highest := binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])
+	if lowest > Version || highest < Version {
+		return Hello{}, protocolError(ErrorVersion, "we speak version %d of the link, the peer %d to %d: update the older side", Version, lowest, highest)
+	}
+	for b = b[4:]; len(b) > 0; {
+		if len(b) < 4 {
+			return bad("%d octets after the last field", len(b))
+		}
+		tag, length := binary.BigEndian.Uint16(b), int(binary.BigEndian.Uint16(b[2:]))
+		if b = b[4:]; length > len(b) {
+			return bad("field %d runs past the end", tag)
+		}
+		if err := h.set(tag, b[:length]); err != nil {
+			return Hello{}, err
+		}
+		b = b[length:]
+	}
+	if h.Receives.MTU == 0 || h.Emulator == 0 {
+		return bad("no MTU, or no emulator named")
+	}
+	return h, nil
+}
+
+// set puts one field of a HELLO into h.
+func (h *Hello) set(tag uint16, v []byte) error {
+	bad := func(what string) error {
+		return protocolError(ErrorHello, "hello: field %d: %s", tag, what)
+	}
+	switch tag {
+	case tagSoftware:
+		h.Software = printable(v, softwareMax)
+	case tagReceives:
+		if len(v) != 5 {
+			return bad("not 5 octets")
+		}
+		mtu := binary.BigEndian.Uint32(v)
+		if mtu < minMTU || mtu > maxMTU {
+			return bad("an MTU outside 1280 to 65535")
+		}
+		known := tunnel.OffloadChecksum | tunnel.OffloadTSO4 | tunnel.OffloadTSO6 | tunnel.OffloadUSO
+		h.Receives = tunnel.Caps{MTU: int(mtu), Offloads: tunnel.Offloads(v[4]) & known}
+	case tagEmulator:
+		if len(v) != 1 || v[0] == 0 {
+			return bad("not an emulator")
+		}
+		h.Emulator = Emulator(v[0])
+	case tagNetwork, tagYours:
+		p, ok := parsePrefix(v)
+		if !ok {
+			return bad("not an address and prefix length")
+		}
+		list := &h.Networks
+		if tag == tagYours {
+			list = &h.Yours
+		}
+		for _, have := range *list {
+			if have.Addr().Is4() == p.Addr().Is4() {
+				return bad("twice for one family")
+			}
+		}
+		*list = append(*list, p)
+	case tagMine:
+		a, ok := netip.AddrFromSlice(v)
+		if !ok || len(h.Mine) == 2 {
+			return bad("not an address, or too many")
+		}
+		h.Mine = append(h.Mine, a)
+	case tagResolver:
+		a, ok := netip.AddrFromSlice(v)
+		if !ok || len(h.DNS) == listMax {
+			return bad("not an address, or too many")
+		}
+		h.DNS = append(h.DNS, a)
+	case tagNote:
+		if len(h.Notes) == listMax {
+			return bad("too many")
+		}
+		h.Notes = append(h.Notes, printable(v, noteMax))
+	}
+	return nil
+}
+
+// parsePrefix reads an address followed by an octet of prefix length.
+func parsePrefix(v []byte) (netip.Prefix, bool) {
+	if len(v) != 5 && len(v) != 17 {
+		return netip.Prefix{}, false
+	}
+	a, _ := netip.AddrFromSlice(v[:len(v)-1])
+	p := netip.PrefixFrom(a, int(v[len(v)-1]))
+	return p, p.IsValid()
+}
+
+// agree makes of the two hellos what the two sides agreed upon, seen from the
+// side that said mine. A side that named networks refuses addresses for itself
+// outside them, and any that are no unicast addresses.
+func agree(mine, peer Hello) (tunnel.Agreed, error) {
+	a := tunnel.Agreed{
+		Local: peer.Yours,
+		Peer:  peer.Mine,
+		DNS:   peer.DNS,
+		MTU:   min(mine.Receives.MTU, peer.Receives.MTU),
+	}
+	for _, p := range a.Local {
+		if !inside(p.Addr(), mine.Networks) {
+			return a, protocolError(ErrorPolicy, "hello: the peer gives us the address %v, outside the network we named", p)
+		}
+	}
+	for _, list := range [][]netip.Addr{a.Peer, a.DNS} {
+		for _, addr := range list {
+			if !inside(addr, mine.Networks) {
+				return a, protocolError(ErrorPolicy, "hello: the peer names the address %v, outside the network we named", addr)
+			}
+		}
+	}
+	return a, nil
+}
+
+// inside reports whether addr is in one of the networks, or whether there are
+// none to be in and it is an ordinary unicast address.
+func inside(addr netip.Addr, networks []netip.Prefix) bool {
+	for _, n := range networks {
+		if n.Contains(addr) {
+			return true
+		}
+	}
+	return len(networks) == 0 && addr.IsValid() && !addr.IsLoopback() && !addr.IsMulticast() && !addr.IsUnspecified() && !addr.Is4In6()
+}

@@ -1,0 +1,488 @@
+package native
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/bodkin-net/bodkin/carrier"
+	"github.com/bodkin-net/bodkin/tunnel"
+)
+
+// What spec.md leaves to an implementation, or recommends.
+const (
+	helloTimeout  = 20 * time.Second
+	idleBeforeAsk = 10 * time.Second // of silence, then an echo request
+	deadAfter     = 30 * time.Second // of silence
+	closeTimeout  = time.Second      // for a CLOSE or ERROR to be written
+
+	// readSize is the receive buffer in octets: several super-packets, so that a
+	// read takes what the carrier has and the packets go on from where they lie.
+	readSize = 512 << 10
+)
+
+// ErrSilent ends a link whose peer has not been heard for 30 seconds.
+var ErrSilent = errors.New("native: nothing heard from the peer for 30 seconds")
+
+// A Link is a tunnel.Port to the peer's Port.
+type Link struct {
+	stream carrier.Stream
+	caps   tunnel.Caps // what the peer takes: what WritePackets takes
+	ours   tunnel.Caps // what we offered to take
+
+	// Receiving: buf[start:end] is what was read and not yet cut. Owned by
+	// ReadPackets.
+	buf        []byte
+	start, end int
+
+	// Sending: one writer at a time.
+	sending sync.Mutex
+	headers []byte
+	vectors net.Buffers
+
+	// Control frames that the reader owes; written by the keeper or before the
+	// next packets, whichever comes first, so that a reader never waits for a
+	// writer: two sides doing that would wait for each other.
+	owed struct {
+		sync.Mutex
+		reply   bool
+		payload [8]byte
+	}
+	wake chan struct{} // to the keeper: something is owed
+
+	heard  atomic.Int64 // when a frame last came, nanoseconds since opened
+	asked  atomic.Int64 // when the last echo request left, likewise; 0 when answered
+	opened time.Time
+
+	packetsIn, packetsOut, octetsIn, octetsOut, dropped atomic.Uint64
+	roundTrip                                           atomic.Int64 // nanoseconds; 0 before the first echo
+
+	ended  chan struct{} // closed by Close
+	once   sync.Once
+	cause  atomic.Pointer[error]
+	keeper sync.WaitGroup
+}
+
+// Stats are a link's counts since it opened.
+type Stats struct {
+	PacketsIn, PacketsOut uint64        // super-packets count once
+	OctetsIn, OctetsOut   uint64        // of IP
+	Dropped               uint64        // packets from the peer that were not what they said
+	RoundTrip             time.Duration // of the last echo; 0 before the first
+}
+
+// Open opens a link on s as the client: it says mine first, and returns what
+// the peer answered and what that makes agreed. It owns s from then on, and
+// closes it when it fails or when ctx ends before the hellos are through.
+func Open(ctx context.Context, s carrier.Stream, mine Hello) (*Link, Hello, tunnel.Agreed, error) {
+	var l *Link
+	var peer Hello
+	var agreed tunnel.Agreed
+	err := within(ctx, s, func() error {
+		if _, err := s.Write(mine.append(nil)); err != nil {
+			return fmt.Errorf("native: hello: %w", err)
+		}
+		l = newLink(s, mine.Receives)
+		var err error
+		if peer, err = l.readHello(); err != nil {
+			return err
+		}
+		agreed, err = agree(mine, peer)
+		return err
+	})
+	return l.begin(s, peer, agreed, err)
+}
+
+// Accept opens a link on s as the server: it reads the peer's hello, and says
+// what answer makes of it. An error of answer's is told to the peer. It owns s
+// from then on, and closes it when it fails or when ctx ends first.
+func Accept(ctx context.Context, s carrier.Stream, answer func(peer Hello) (Hello, error)) (*Link, Hello, tunnel.Agreed, error) {
+	var l *Link
+	var peer Hello
+	var agreed tunnel.Agreed
+	err := within(ctx, s, func() error {
+		l = newLink(s, tunnel.Caps{})
+		var err error
+		if peer, err = l.readHello(); err != nil {
+			return err
+		}
+		mine, err := answer(peer)
+		if err != nil {
+			return protocolError(ErrorPolicy, "%v", err)
+		}
+		l.ours = mine.Receives
+		if agreed, err = agree(mine, peer); err != nil {
+			return err
+		}
+		if _, err := s.Write(mine.append(nil)); err != nil {
+			return fmt.Errorf("native: hello: %w", err)
+		}
+		return nil
+	})
+	return l.begin(s, peer, agreed, err)
+}
+
+// within runs fn, and closes s to wake it when ctx or the hello's time ends.
+func within(ctx context.Context, s carrier.Stream, fn func() error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, helloTimeout, errors.New("native: no hello from the peer in 20 seconds"))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { s.Close() })
+	err := fn()
+	if !stop() {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+func newLink(s carrier.Stream, ours tunnel.Caps) *Link {
+	l := &Link{
+		stream: s,
+		ours:   ours,
+		buf:    make([]byte, readSize),
+		wake:   make(chan struct{}, 1),
+		ended:  make(chan struct{}),
+		opened: time.Now(),
+	}
+	l.headers = make([]byte, 0, tunnel.BatchSize*(headerLen+factsLen)+headerLen+8)
+	l.vectors = make(net.Buffers, 0, 2*tunnel.BatchSize+1)
+	return l
+}
+
+// begin finishes Open and Accept: the link starts to carry, or the peer is told
+// why not.
+func (l *Link) begin(s carrier.Stream, peer Hello, agreed tunnel.Agreed, err error) (*Link, Hello, tunnel.Agreed, error) {
+	if err != nil {
+		var ours *ProtocolError
+		if errors.As(err, &ours) && !ours.Remote {
+			l.farewell(frameError, ours.Code, ours.Text)
+		}
+		s.Close()
+		return nil, peer, agreed, err
+	}
+	l.caps = peer.Receives
+	l.caps.MTU = agreed.MTU
+	l.keeper.Add(1)
+	go l.keep()
+	return l, peer, agreed, nil
+}
+
+// readHello reads frames until the peer's HELLO, which must be the first.
+func (l *Link) readHello() (Hello, error) {
+	for {
+		frame, payload, rest, _, err := cutFrame(l.buf[l.start:l.end])
+		switch {
+		case err != nil && l.start == 0:
+			return Hello{}, protocolError(ErrorHello, "hello: the other side is not a bodkin (it began with %q)", printable(l.buf[:l.end], 40))
+		case err != nil:
+			return Hello{}, err
+		case payload != nil:
+			l.start = l.end - len(rest)
+			switch frame {
+			case frameHello:
+				return parseHello(payload)
+			case frameClose, frameError:
+				return Hello{}, ending(frame, payload)
+			}
+			return Hello{}, protocolError(ErrorHello, "hello: a frame of type 0x%02x came first", frame)
+		}
+		n, err := l.stream.Read(l.buf[l.end:])
+		l.end += n
+		if n == 0 && err != nil {
+			return Hello{}, fmt.Errorf("native: waiting for the peer's hello: %w", err)
+		}
+	}
+}
+
+// Caps says what the peer takes.
+func (l *Link) Caps() tunnel.Caps { return l.caps }
+
+// ReadPackets returns the packets that the peer sent: it reads once from the
+// stream when it holds none, and returns all that are whole. Their Data lies in
+// the receive buffer.
+func (l *Link) ReadPackets(p []tunnel.Packet) (int, error) {
+	for {
+		n, need, err := l.cut(p)
+		if n > 0 {
+			return n, nil
+		}
+		if err != nil {
+			return 0, l.fail(err)
+		}
+		// The packets given out last time are the caller's no more: what is
+		// left of the buffer moves to its front when a frame would not fit.
+		if l.start == l.end {
+			l.start, l.end = 0, 0
+		} else if l.start+need > len(l.buf) || len(l.buf)-l.end < len(l.buf)/4 {
+			l.end = copy(l.buf, l.buf[l.start:l.end])
+			l.start = 0
+		}
+		r, err := l.stream.Read(l.buf[l.end:])
+		l.end += r
+		if r > 0 {
+			l.heard.Store(int64(time.Since(l.opened)))
+			continue
+		}
+		if err != nil {
+			return 0, l.fail(err)
+		}
+	}
+}
+
+// cut takes frames off the receive buffer until p is full or no whole frame is
+// left; need is how long the next frame is. An error comes only with n == 0.
+func (l *Link) cut(p []tunnel.Packet) (n, need int, err error) {
+	for n < len(p) {
+		frame, payload, rest, need, err := cutFrame(l.buf[l.start:l.end])
+		if err != nil || need > 0 {
+			if n > 0 {
+				err = nil
+			}
+			return n, need, err
+		}
+		next := l.end - len(rest)
+		switch frame {
+		case framePacket, frameSuper:
+			packet, ok := parsePacket(frame, payload, l.ours)
+			if !ok {
+				l.dropped.Add(1)
+				break
+			}
+			p[n] = packet
+			n++
+			l.packetsIn.Add(1)
+			l.octetsIn.Add(uint64(len(packet.Data)))
+		case frameEchoRequest, frameEchoReply:
+			if len(payload) != 8 {
+				err = protocolError(ErrorFrame, "echo of %d octets", len(payload))
+			} else {
+				l.echo(frame, payload)
+			}
+		case frameClose, frameError:
+			err = ending(frame, payload)
+		case frameHello:
+			err = protocolError(ErrorHello, "a second hello")
+		}
+		if err != nil {
+			if n > 0 { // first what came before; the frame is still there next time
+				return n, 0, nil
+			}
+			return 0, 0, err
+		}
+		l.start = next
+	}
+	return n, 0, nil
+}
+
+// echo notes a request, for the keeper to answer, or takes the time of a reply.
+func (l *Link) echo(frame byte, payload []byte) {
+	if frame == frameEchoReply {
+		if at := l.asked.Load(); at != 0 && uint64(at) == binary.BigEndian.Uint64(payload) {
+			l.roundTrip.Store(int64(time.Since(l.opened)) - at)
+			l.asked.Store(0)
+		}
+		return
+	}
+	l.owed.Lock()
+	l.owed.reply = true
+	copy(l.owed.payload[:], payload)
+	l.owed.Unlock()
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// WritePackets sends the packets in one write.
+func (l *Link) WritePackets(p []tunnel.Packet) error {
+	l.sending.Lock()
+	defer l.sending.Unlock()
+	l.headers = l.appendOwed(l.headers[:0])
+	l.vectors = l.vectors[:0]
+	if len(l.headers) > 0 {
+		l.vectors = append(l.vectors, l.headers)
+	}
+	octets, packets := 0, 0
+	for _, packet := range p {
+		if packet.GSO.Type == tunnel.GSONone && len(packet.Data) > l.caps.MTU || len(packet.Data) > tunnel.MaxPacket {
+			l.dropped.Add(1)
+			continue
+		}
+		at := len(l.headers)
+		l.headers = appendPacketHeader(l.headers, packet)
+		l.vectors = append(l.vectors, l.headers[at:], packet.Data)
+		octets += len(packet.Data)
+		packets++
+	}
+	if len(l.vectors) == 0 {
+		return nil
+	}
+	if err := l.stream.WriteBuffers(l.vectors); err != nil {
+		return l.fail(err)
+	}
+	l.packetsOut.Add(uint64(packets))
+	l.octetsOut.Add(uint64(octets))
+	return nil
+}
+
+// appendOwed appends the control frames that are owed to dst.
+func (l *Link) appendOwed(dst []byte) []byte {
+	l.owed.Lock()
+	defer l.owed.Unlock()
+	if l.owed.reply {
+		l.owed.reply = false
+		dst = append(appendHeader(dst, frameEchoReply, 8), l.owed.payload[:]...)
+	}
+	return dst
+}
+
+// Echo asks the peer for a sign of life; Stats().RoundTrip tells when it came.
+func (l *Link) Echo() error {
+	now := int64(time.Since(l.opened))
+	l.asked.Store(now)
+	frame := binary.BigEndian.AppendUint64(appendHeader(nil, frameEchoRequest, 8), uint64(now))
+	return l.control(frame)
+}
+
+// control writes control frames, between two batches of packets.
+func (l *Link) control(frames []byte) error {
+	l.sending.Lock()
+	defer l.sending.Unlock()
+	frames = l.appendOwed(frames)
+	if len(frames) == 0 {
+		return nil
+	}
+	if _, err := l.stream.Write(frames); err != nil {
+		return l.fail(err)
+	}
+	return nil
+}
+
+// keep answers echo requests when no packets leave, asks after silence, and
+// ends the link when there is no answer. It runs until Close.
+func (l *Link) keep() {
+	defer l.keeper.Done()
+	tick := time.NewTicker(idleBeforeAsk / 2)
+	defer tick.Stop()
+	var writing sync.WaitGroup // a write that blocks must not stop the watch over silence
+	defer writing.Wait()
+	busy := make(chan struct{}, 1)
+	write := func(fn func() error) {
+		select {
+		case busy <- struct{}{}:
+			writing.Go(func() { fn(); <-busy; l.nudge() })
+		default: // the write under way takes what is owed with it, or a nudge follows
+		}
+	}
+	for {
+		select {
+		case <-l.ended:
+			return
+		case <-l.wake:
+			l.owed.Lock()
+			pending := l.owed.reply
+			l.owed.Unlock()
+			if pending {
+				write(func() error { return l.control(nil) })
+			}
+		case <-tick.C:
+			switch silence := time.Since(l.opened) - time.Duration(l.heard.Load()); {
+			case silence >= deadAfter:
+				l.fail(ErrSilent)
+				l.stream.Close() // wakes the reader and the writer; Close is not for the keeper to call
+				return
+			case silence >= idleBeforeAsk:
+				write(l.Echo)
+			}
+		}
+	}
+}
+
+// nudge wakes the keeper when something is still owed.
+func (l *Link) nudge() {
+	l.owed.Lock()
+	defer l.owed.Unlock()
+	if l.owed.reply {
+		select {
+		case l.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// fail keeps the first cause of the link's end and returns it. A protocol
+// error of the peer's is told to the peer.
+func (l *Link) fail(err error) error {
+	select {
+	case <-l.ended:
+		l.cause.CompareAndSwap(nil, &net.ErrClosed)
+	default:
+	}
+	if l.cause.CompareAndSwap(nil, &err) {
+		var ours *ProtocolError
+		if errors.As(err, &ours) && !ours.Remote {
+			l.farewell(frameError, ours.Code, ours.Text)
+		}
+	}
+	return *l.cause.Load()
+}
+
+// Close ends the link in good order: the peer is told, the stream closed.
+func (l *Link) Close() error { return l.CloseWith(CloseNoReason, "") }
+
+// CloseWith is Close with a code of CLOSE and a text for people.
+func (l *Link) CloseWith(code uint8, text string) error {
+	l.once.Do(func() {
+		close(l.ended)
+		if l.cause.CompareAndSwap(nil, &net.ErrClosed) {
+			l.farewell(frameClose, code, text)
+		}
+		l.stream.Close()
+	})
+	l.keeper.Wait()
+	return nil
+}
+
+// farewell writes a CLOSE or ERROR if that can be done soon: a peer that does
+// not read must not hold us.
+func (l *Link) farewell(frame, code uint8, text string) {
+	text = text[:min(len(text), textMax-1)]
+	b := append(appendHeader(nil, frame, 1+len(text)), code)
+	b = append(b, text...)
+	done := make(chan struct{})
+	late := time.AfterFunc(closeTimeout, func() { l.stream.Close() })
+	defer late.Stop()
+	go func() {
+		defer close(done)
+		l.sending.Lock()
+		defer l.sending.Unlock()
+		l.stream.Write(b)
+	}()
+	<-done
+}
+
+// Stats returns the link's counts.
+func (l *Link) Stats() Stats {
+	return Stats{
+		PacketsIn: l.packetsIn.Load(), PacketsOut: l.packetsOut.Load(),
+		OctetsIn: l.octetsIn.Load(), OctetsOut: l.octetsOut.Load(),
+		Dropped:   l.dropped.Load(),
+		RoundTrip: time.Duration(l.roundTrip.Load()),
+	}
+}
+
+// ending makes the error of a CLOSE's or ERROR's payload.
+func ending(frame byte, payload []byte) error {
+	code, text := uint8(0), ""
+	if len(payload) > 0 {
+		code, text = payload[0], printable(payload[1:], textMax-1)
+	}
+	if frame == frameError {
+		return &ProtocolError{Remote: true, Code: code, Text: text}
+	}
+	return &ClosedError{Code: code, Text: text}
+}
