@@ -64,3 +64,18 @@ func setIPv4Checksum(data []byte, ihl int) {
 	data[10], data[11] = 0, 0
 	binary.BigEndian.PutUint16(data[10:], ^fold(sum(data[:ihl], 0)))
 }
+
+// CompleteChecksum finishes, in place, a checksum that covers data from start
+// on and whose field, holding the sum to begin with, lies offset octets behind
+// start. It reports false when there is no such place.
+func CompleteChecksum(data []byte, start, offset int) bool {
+	if start < 0 || offset < 0 || start+offset+2 > len(data) {
+		return false
+	}
+	c := ^fold(sum(data[start:], 0))
+	if c == 0 {
+		c = 0xffff // the same sum, and no UDP checksum's absence (RFC 768)
+	}
+	binary.BigEndian.PutUint16(data[start+offset:], c)
+	return true
+}
