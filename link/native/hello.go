@@ -40,7 +40,17 @@ type Hello struct {
 	Mine     []netip.Addr   // what the sender calls itself; at most one per family
 	DNS      []netip.Addr   // resolvers that answer through the tunnel, at most 8
 	Notes    []string       // what the sender cannot do, for people; at most 8 of 200 octets
+	Asks     Asks           // what the sender would have opened at the receiver's NAT
 }
+
+// Asks are what a side would have opened at the other's NAT, which decides.
+type Asks uint8
+
+// The bits of Asks (spec.md, section 3).
+const (
+	AskHost      Asks = 1 << iota // the far host itself: its loopback and its addresses
+	AskLinkLocal                  // link-local addresses of the far side
+)
 
 // Tags of a HELLO's fields (spec.md, section 3).
 const (
@@ -52,6 +62,7 @@ const (
 	tagMine     = 6
 	tagResolver = 7
 	tagNote     = 8
+	tagAsks     = 9
 )
 
 // Bounds of a HELLO (spec.md, section 3).
@@ -88,6 +99,9 @@ func (h Hello) append(dst []byte) []byte {
 	}
 	for _, note := range h.Notes[:min(len(h.Notes), listMax)] {
 		field(tagNote, []byte(note[:min(len(note), noteMax)]))
+	}
+	if h.Asks != 0 {
+		field(tagAsks, []byte{byte(h.Asks)})
 	}
 	return append(appendHeader(dst, frameHello, len(payload)), payload...)
 }
@@ -181,6 +195,11 @@ func (h *Hello) set(tag uint16, v []byte) error {
 			return bad("too many")
 		}
 		h.Notes = append(h.Notes, printable(v, noteMax))
+	case tagAsks:
+		if len(v) != 1 {
+			return bad("not one octet")
+		}
+		h.Asks = Asks(v[0]) & (AskHost | AskLinkLocal)
 	}
 	return nil
 }

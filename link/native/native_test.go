@@ -107,6 +107,7 @@ var (
 		Software: "bodkin test",
 		Receives: tunnel.Caps{MTU: 65535, Offloads: all.Offloads},
 		Emulator: EmulatorKernel,
+		Asks:     AskHost,
 		Networks: []netip.Prefix{netip.MustParsePrefix("10.0.2.0/24"), netip.MustParsePrefix("fd62:6f64:6b69::/64")},
 	}
 	serverHello = Hello{

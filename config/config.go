@@ -1,0 +1,262 @@
+// Package config is what the user asked for, checked. It touches nothing: no
+// file, no network, no process.
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// An Error refuses what was asked for, and says what to try.
+type Error struct {
+	Reason string
+	Hint   string // may be empty
+}
+
+func (e *Error) Error() string { return e.Reason }
+
+func refuse(hint, format string, args ...any) error {
+	return &Error{Reason: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+// A Target is the server to dial: [user@]host[:port], resolved by the settings
+// of ssh.
+type Target struct {
+	User string // empty: as ssh decides
+	Host string // a name, an alias of ssh_config, or an address
+	Port int    // 0: as ssh decides
+
+	// TCP is a plain connection without ssh and without any protection. It is
+	// there for measurements alone.
+	TCP bool
+}
+
+func (t Target) String() string {
+	s := t.Host
+	if t.Port != 0 {
+		if strings.Contains(s, ":") {
+			s = "[" + s + "]"
+		}
+		s += ":" + strconv.Itoa(t.Port)
+	}
+	if t.User != "" {
+		s = t.User + "@" + s
+	}
+	if t.TCP {
+		s = "tcp://" + s
+	}
+	return s
+}
+
+// What users and hosts may look like. Neither begins with a dash, and neither
+// holds anything a shell or ssh's percent expansion would act on.
+var (
+	userPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.+@\\-]{0,127}$`)
+	hostPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}$`)
+	namePattern = regexp.MustCompile(`^[a-z][a-z0-9-]{0,14}$`)
+)
+
+// ParseTarget reads [user@]host[:port]. An IPv6 address with a port stands in
+// brackets.
+func ParseTarget(s string) (Target, error) {
+	const hint = "write it as [user@]host[:port], for example me@gw.example.org or me@[2001:db8::22]:2222"
+	var t Target
+	rest, plain := strings.CutPrefix(s, "tcp://")
+	t.TCP = plain
+	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+		t.User, rest = rest[:at], rest[at+1:]
+		if !userPattern.MatchString(t.User) {
+			return t, refuse(hint, "%q is not a user's name", t.User)
+		}
+	}
+	t.Host = rest
+	if strings.HasSuffix(rest, ":") && strings.Count(rest, ":") == 1 {
+		return t, refuse(hint, "%q has no port behind its colon", s)
+	}
+	if inner, ok := strings.CutPrefix(rest, "["); ok {
+		host, port, ok := strings.Cut(inner, "]")
+		if !ok || (port != "" && port[0] != ':') {
+			return t, refuse(hint, "%q is not a server", s)
+		}
+		t.Host = host
+		rest = strings.TrimPrefix(port, ":")
+		if port == "" {
+			rest = ""
+		}
+	} else if strings.Count(rest, ":") == 1 {
+		t.Host, rest, _ = strings.Cut(rest, ":")
+	} else {
+		rest = ""
+	}
+	if rest != "" {
+		port, err := strconv.ParseUint(rest, 10, 16)
+		if err != nil || port == 0 {
+			return t, refuse(hint, "%q is not a port", rest)
+		}
+		t.Port = int(port)
+	}
+	if addr, err := netip.ParseAddr(t.Host); err == nil {
+		if addr.Zone() != "" {
+			return t, refuse("name the interface in ssh_config (BindInterface)", "%q: an address with a zone", t.Host)
+		}
+	} else if !hostPattern.MatchString(t.Host) {
+		return t, refuse(hint, "%q is not a host's name or address", t.Host)
+	}
+	if t.TCP && t.Port == 0 {
+		return t, refuse("write tcp://host:port", "%q has no port", s)
+	}
+	return t, nil
+}
+
+// DNS says which resolver the machine uses while the tunnel is up.
+type DNS struct {
+	Off     bool
+	Server  netip.Addr // not the far side's own; invalid: the far side's
+	Domains []string   // only names in these; empty: all names
+}
+
+var domainPattern = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*\.?$`)
+
+// ParseDNS reads what --dns was given: auto, off, addresses of a resolver, or
+// domains. With auto, all names go through a tunnel that takes everything, and
+// none through one that takes only prefixes.
+func ParseDNS(values []string, everything bool) (DNS, error) {
+	var d DNS
+	for _, v := range values {
+		if addr, err := netip.ParseAddr(v); err == nil {
+			if d.Server.IsValid() || !addr.IsGlobalUnicast() {
+				return d, refuse("give one resolver that can be reached through the tunnel", "--dns %s", v)
+			}
+			d.Server = addr
+			continue
+		}
+		switch {
+		case v == "auto" || v == "off":
+			if len(values) > 1 {
+				return d, refuse("", "--dns %s stands alone", v)
+			}
+			d.Off = v == "off" || !everything
+		case domainPattern.MatchString(v) && strings.Contains(v, "."):
+			d.Domains = append(d.Domains, strings.TrimSuffix(v, "."))
+		default:
+			return d, refuse("use auto, off, a resolver's address, or a domain such as corp.example", "--dns %s", v)
+		}
+	}
+	if len(values) == 0 {
+		d.Off = !everything
+	}
+	return d, nil
+}
+
+// Up is what `bodkin up` was asked for.
+type Up struct {
+	Name    string // of the tunnel and of its device
+	Target  Target
+	SSH     []string       // the ssh program and its options
+	Routes  []netip.Prefix // what goes through the tunnel
+	Exclude []netip.Prefix // what does not
+	DNS     DNS
+
+	FarBinary string // a bodkin for the far side's system; empty: found by itself
+	AllowHost bool   // the far host itself may be reached: its loopback and its addresses
+	AllowLink bool   // link-local addresses of the far side may be reached
+
+	Plan, Detach bool
+	Verbose      int
+}
+
+// Everything is what a tunnel takes when no prefix is named.
+var Everything = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+
+// TakesEverything reports whether all traffic goes through the tunnel.
+func (u *Up) TakesEverything() bool {
+	return slices.ContainsFunc(u.Routes, func(p netip.Prefix) bool { return p.Bits() == 0 })
+}
+
+// Check refuses what cannot be, before anything is touched.
+func (u *Up) Check() error {
+	if !namePattern.MatchString(u.Name) {
+		return refuse("use a lower-case letter, then at most 14 lower-case letters, digits and dashes", "--name %q", u.Name)
+	}
+	if len(u.SSH) == 0 {
+		return refuse("for example -e 'ssh -F file'", "-e names no program")
+	}
+	if u.Detach && u.Plan {
+		return refuse("leave one of them out", "--plan and --detach contradict each other")
+	}
+	for _, list := range [][]netip.Prefix{u.Routes, u.Exclude} {
+		for _, p := range list {
+			switch a := p.Addr(); {
+			case a.IsLoopback(), a.IsMulticast(), a.IsLinkLocalUnicast(), a.Is4In6():
+				return refuse("", "%s cannot go through a tunnel", p)
+			}
+		}
+	}
+	for _, x := range u.Exclude {
+		if !slices.ContainsFunc(u.Routes, func(r netip.Prefix) bool { return r.Overlaps(x) }) {
+			return refuse("leave -x out: it only takes away from what the tunnel takes", "-x %s is not in what goes through the tunnel", x)
+		}
+		if slices.Contains(u.Routes, x) {
+			return refuse("", "%s is both to go through the tunnel and not", x)
+		}
+	}
+	if d := u.DNS; d.Server.IsValid() && !slices.ContainsFunc(u.Routes, func(r netip.Prefix) bool { return r.Contains(d.Server) }) {
+		return refuse("add its prefix to what goes through the tunnel", "--dns %s is not reached through the tunnel", d.Server)
+	}
+	return nil
+}
+
+// ParsePrefix reads a CIDR, or an address alone as a prefix of one. Host bits
+// must be zero: what they would mean is a guess.
+func ParsePrefix(s string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		return p, refuse("write it as 10.0.0.0/8 or 2001:db8::/32", "%q is not a prefix", s)
+	}
+	if p != p.Masked() {
+		return p, refuse(fmt.Sprintf("%v is the prefix that holds it", p.Masked()), "%q has bits beyond its length", s)
+	}
+	return p, nil
+}
+
+// SplitProgram splits the value of -e at blanks as rsync does: quotes group,
+// and nothing else is special.
+func SplitProgram(s string) ([]string, error) {
+	var words []string
+	var word strings.Builder
+	var quote rune
+	in := false
+	for _, r := range s {
+		switch {
+		case quote != 0 && r == quote:
+			quote = 0
+		case quote != 0:
+			word.WriteRune(r)
+		case r == '\'' || r == '"':
+			quote, in = r, true
+		case r == ' ' || r == '\t':
+			if in {
+				words = append(words, word.String())
+				word.Reset()
+				in = false
+			}
+		default:
+			word.WriteRune(r)
+			in = true
+		}
+	}
+	if quote != 0 {
+		return nil, refuse("close it", "-e %s: a quote is left open", s)
+	}
+	if in {
+		words = append(words, word.String())
+	}
+	return words, nil
+}

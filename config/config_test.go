@@ -1,0 +1,131 @@
+package config
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestParseTarget(t *testing.T) {
+	for in, want := range map[string]Target{
+		"gw":                       {Host: "gw"},
+		"me@gw.example.org":        {User: "me", Host: "gw.example.org"},
+		"me@gw:2222":               {User: "me", Host: "gw", Port: 2222},
+		"me@corp@gw":               {User: "me@corp", Host: "gw"},
+		"198.51.100.22:22":         {Host: "198.51.100.22", Port: 22},
+		"2001:db8::22":             {Host: "2001:db8::22"},
+		"me@[2001:db8::22]":        {User: "me", Host: "2001:db8::22"},
+		"me@[2001:db8::22]:443":    {User: "me", Host: "2001:db8::22", Port: 443},
+		"tcp://198.51.100.22:7000": {Host: "198.51.100.22", Port: 7000, TCP: true},
+	} {
+		got, err := ParseTarget(in)
+		if err != nil || got != want {
+			t.Errorf("ParseTarget(%q) = %+v, %v", in, got, err)
+		}
+	}
+	for _, in := range []string{
+		"", "@gw", "me@", "-oProxyCommand=touch /tmp/p", "me@-oProxyCommand=x", "-l@gw", "gw:0", "gw:65536", "gw:ssh", "gw:",
+		"[2001:db8::22", "[2001:db8::22]22", "fe80::1%eth0", "g w", "gw;id", "gw`id`", "gw$(id)", "gw%h", "gw\n", "me'@gw", strings.Repeat("a", 256), "tcp://gw",
+	} {
+		if got, err := ParseTarget(in); err == nil {
+			t.Errorf("ParseTarget(%q) = %+v, want an error", in, got)
+		}
+	}
+}
+
+// FuzzTarget: what is accepted comes back from its text, and can be no option.
+func FuzzTarget(f *testing.F) {
+	for _, s := range []string{"me@gw:22", "me@[2001:db8::22]:443", "-oProxyCommand=x", "tcp://a:1"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		target, err := ParseTarget(s)
+		if err != nil {
+			return
+		}
+		again, err := ParseTarget(target.String())
+		if err != nil || again != target {
+			t.Fatalf("%q: %+v came back as %+v, %v", s, target, again, err)
+		}
+		if strings.HasPrefix(target.Host, "-") || strings.HasPrefix(target.User, "-") || strings.ContainsAny(target.Host+target.User, " \t\n'\"`$;|&<>%") {
+			t.Fatalf("%q was accepted: %+v", s, target)
+		}
+	})
+}
+
+func TestSplitProgram(t *testing.T) {
+	for in, want := range map[string][]string{
+		"ssh":                           {"ssh"},
+		"ssh -F file":                   {"ssh", "-F", "file"},
+		`ssh -o "ProxyCommand=nc a b" `: {"ssh", "-o", "ProxyCommand=nc a b"},
+		`'my ssh' -p 22 ''`:             {"my ssh", "-p", "22", ""},
+		`ssh -i a\b`:                    {"ssh", "-i", `a\b`},
+	} {
+		if got, err := SplitProgram(in); err != nil || !slices.Equal(got, want) {
+			t.Errorf("SplitProgram(%q) = %q, %v", in, got, err)
+		}
+	}
+	if _, err := SplitProgram("ssh 'x"); err == nil {
+		t.Error("an open quote was accepted")
+	}
+}
+
+func TestCheck(t *testing.T) {
+	prefixes := func(list ...string) (out []netip.Prefix) {
+		for _, s := range list {
+			out = append(out, netip.MustParsePrefix(s))
+		}
+		return out
+	}
+	good := Up{Name: "bodkin0", Target: Target{Host: "gw"}, SSH: []string{"ssh"}, Routes: Everything}
+	if err := good.Check(); err != nil {
+		t.Fatal(err)
+	}
+	for what, change := range map[string]func(*Up){
+		"name":           func(u *Up) { u.Name = "../etc" },
+		"no program":     func(u *Up) { u.SSH = nil },
+		"plan, detach":   func(u *Up) { u.Plan, u.Detach = true, true },
+		"loopback":       func(u *Up) { u.Routes = prefixes("127.0.0.0/8") },
+		"multicast":      func(u *Up) { u.Routes = prefixes("224.0.0.0/4") },
+		"outside":        func(u *Up) { u.Routes, u.Exclude = prefixes("10.0.0.0/8"), prefixes("192.168.0.0/16") },
+		"both":           func(u *Up) { u.Exclude = prefixes("0.0.0.0/0") },
+		"other resolver": func(u *Up) { u.Routes, u.DNS.Server = prefixes("10.0.0.0/8"), netip.MustParseAddr("9.9.9.9") },
+	} {
+		u := good
+		change(&u)
+		if err := u.Check(); err == nil {
+			t.Errorf("%s: accepted", what)
+		}
+	}
+}
+
+func TestParseDNS(t *testing.T) {
+	for _, c := range []struct {
+		values     string
+		everything bool
+		off        bool
+		server     string
+		domains    []string
+	}{
+		{"auto", true, false, "", nil},
+		{"auto", false, true, "", nil},
+		{"off", true, true, "", nil},
+		{"9.9.9.9", true, false, "9.9.9.9", nil},
+		{"corp.example 10.1.1.1", false, false, "10.1.1.1", []string{"corp.example"}},
+	} {
+		got, err := ParseDNS(strings.Fields(c.values), c.everything)
+		server := ""
+		if got.Server.IsValid() {
+			server = got.Server.String()
+		}
+		if err != nil || got.Off != c.off || server != c.server || !slices.Equal(got.Domains, c.domains) {
+			t.Errorf("ParseDNS(%q) = %+v, %v", c.values, got, err)
+		}
+	}
+	for _, v := range []string{"127.0.0.1", "auto off", "x;id.example", "on", "9.9.9.9 1.1.1.1"} {
+		if got, err := ParseDNS(strings.Fields(v), true); err == nil {
+			t.Errorf("ParseDNS(%q) = %+v, want an error", v, got)
+		}
+	}
+}
