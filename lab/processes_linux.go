@@ -1,0 +1,67 @@
+package lab
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Process is a running program of a machine.
+type Process struct {
+	PID  int      // as this process sees it; the machine numbers its own from 1
+	UID  uint32   // effective
+	Args []string // its command line; empty for one that ended and was not waited for
+	RSS  int64    // octets of memory resident, shared ones included
+}
+
+// Processes lists the machine's processes but for process 1 and its helper, in the
+// order of their numbers.
+func (m *Machine) Processes() ([]Process, error) {
+	var ns unix.Stat_t
+	if err := unix.Fstat(m.ns.pid, &ns); err != nil {
+		return nil, fmt.Errorf("lab: %s: reading its namespace: %w", m.Name, err)
+	}
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, fmt.Errorf("lab: %s: listing processes: %w", m.Name, err)
+	}
+	var ps []Process
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		dir := "/proc/" + e.Name()
+		var own unix.Stat_t
+		if unix.Stat(dir+"/ns/pid", &own) != nil || own.Ino != ns.Ino || own.Dev != ns.Dev {
+			continue
+		}
+		var st unix.Stat_t
+		if unix.Stat(dir, &st) != nil {
+			continue
+		}
+		cmdline, err := os.ReadFile(dir + "/cmdline")
+		if err != nil {
+			continue // it ended meanwhile
+		}
+		p := Process{PID: pid, UID: st.Uid}
+		if cmdline = bytes.TrimSuffix(cmdline, []byte{0}); len(cmdline) > 0 {
+			p.Args = strings.Split(string(cmdline), "\x00")
+		}
+		if len(p.Args) > 0 && p.Args[0] == initName {
+			continue
+		}
+		if statm, err := os.ReadFile(dir + "/statm"); err == nil {
+			if f := strings.Fields(string(statm)); len(f) > 1 {
+				pages, _ := strconv.ParseInt(f[1], 10, 64)
+				p.RSS = pages * int64(os.Getpagesize())
+			}
+		}
+		ps = append(ps, p)
+	}
+	return ps, nil
+}
