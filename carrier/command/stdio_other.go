@@ -1,0 +1,23 @@
+//go:build !linux
+
+package command
+
+import (
+	"os"
+
+	"github.com/bodkin-net/bodkin/carrier"
+)
+
+type stdio struct{ *duplex }
+
+// Stdio makes a Stream of our standard input and output.
+func Stdio() (carrier.Stream, error) {
+	d, err := newDuplex(os.Stdin, os.Stdout)
+	return carrier.Stream{ReadWriteCloser: &stdio{d}}, err
+}
+
+// Close closes both.
+func (s *stdio) Close() error {
+	s.duplex.close()
+	return nil
+}

@@ -1,0 +1,94 @@
+// Package tcp carries a Stream over one TCP connection, with nothing around it:
+// no encryption, no authentication. It is the ground under carriers that bring
+// their own, and what a benchmark compares them with.
+package tcp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"syscall"
+	"time"
+
+	"github.com/bodkin-net/bodkin/carrier"
+)
+
+// keepAlive finds a peer that died in silence within 15 + 3*10 seconds.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 10 * time.Second, Count: 3}
+
+// Control is called with a socket before it is bound or connected, as in
+// net.Dialer: the place to mark it.
+type Control func(network, address string, raw syscall.RawConn) error
+
+// Dial connects to address, "host:port", each address of the host in turn until
+// ctx ends. control may be nil.
+func Dial(ctx context.Context, address string, control Control) (carrier.Stream, error) {
+	d := net.Dialer{KeepAliveConfig: keepAlive, Control: control}
+	c, err := d.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return carrier.Stream{}, fmt.Errorf("tcp: %w", err)
+	}
+	return newStream(c.(*net.TCPConn)), nil
+}
+
+// A Listener accepts connections.
+type Listener struct{ l *net.TCPListener }
+
+// Listen listens on address, "host:port"; port 0 means any that is free.
+func Listen(ctx context.Context, address string) (*Listener, error) {
+	config := net.ListenConfig{KeepAliveConfig: keepAlive}
+	l, err := config.Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("tcp: %w", err)
+	}
+	return &Listener{l.(*net.TCPListener)}, nil
+}
+
+// Accept waits for the next connection. After Close it returns net.ErrClosed.
+func (l *Listener) Accept() (carrier.Stream, error) {
+	c, err := l.l.AcceptTCP()
+	if err != nil {
+		return carrier.Stream{}, fmt.Errorf("tcp: %w", err)
+	}
+	return newStream(c), nil
+}
+
+// Addr returns where it listens.
+func (l *Listener) Addr() net.Addr { return l.l.Addr() }
+
+// Close stops listening. Streams that were accepted live on.
+func (l *Listener) Close() error { return l.l.Close() }
+
+// conn is the ReadWriteCloser of a TCP connection.
+type conn struct{ *net.TCPConn }
+
+// newStream takes over c. TCP_NODELAY is net's default.
+func newStream(c *net.TCPConn) carrier.Stream {
+	limitUnsent(c)
+	return carrier.Stream{ReadWriteCloser: conn{c}}
+}
+
+// WriteBuffers writes the buffers with as few system calls as writev(2) allows.
+func (c conn) WriteBuffers(buffers net.Buffers) error {
+	if len(buffers) == 0 {
+		return nil
+	}
+	_, err := buffers.WriteTo(c.TCPConn)
+	return err
+}
+
+// Close closes the connection. What was written still goes out. Closing again is
+// no error.
+func (c conn) Close() error {
+	if err := c.TCPConn.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+var _ interface {
+	io.ReadWriteCloser
+	carrier.BuffersWriter
+} = conn{}
