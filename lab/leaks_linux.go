@@ -96,35 +96,34 @@ func passWhatMayLeak(allowed []uint16) []bpf.Instruction {
 		}
 		return append(p, bpf.RetConstant{Val: accept})
 	}
-	// unless makes a block that falls out of itself, to the accept at its end,
-	// where a word of the packet differs.
-	type word struct {
-		load  bpf.Instruction
-		value uint32
+	// A block accepts where one of its tests fails, and ends by looking at the port.
+	type test struct{ load, pass bpf.Instruction } // pass skips one instruction if true
+	equal := func(off, size int, value uint32) test {
+		return test{bpf.LoadAbsolute{Off: uint32(etherHeader + off), Size: size}, bpf.JumpIf{Cond: bpf.JumpEqual, Val: value, SkipTrue: 1}}
 	}
-	block := func(words []word, loadPort []bpf.Instruction) (p []bpf.Instruction) {
-		for _, w := range words {
-			p = append(p, w.load, bpf.JumpIf{Cond: bpf.JumpEqual, Val: w.value, SkipTrue: 1}, bpf.RetConstant{Val: accept})
+	block := func(tests []test, loadPort ...bpf.Instruction) (p []bpf.Instruction) {
+		for _, t := range tests {
+			p = append(p, t.load, t.pass, bpf.RetConstant{Val: accept})
 		}
 		return append(append(p, loadPort...), ports()...)
 	}
-	four := block([]word{
-		{bpf.LoadAbsolute{Off: etherHeader + 9, Size: 1}, unix.IPPROTO_TCP},
-		{bpf.LoadAbsolute{Off: etherHeader + 16, Size: 4}, binary.BigEndian.Uint32(Gateway4.AsSlice())},
-	}, []bpf.Instruction{
-		bpf.LoadMemShift{Off: etherHeader},
-		bpf.LoadIndirect{Off: etherHeader + 2, Size: 2},
-	})
-	six := []word{{bpf.LoadAbsolute{Off: etherHeader + 6, Size: 1}, unix.IPPROTO_TCP}}
-	for i := range 4 {
-		six = append(six, word{bpf.LoadAbsolute{Off: uint32(etherHeader + 24 + 4*i), Size: 4}, binary.BigEndian.Uint32(Gateway6.AsSlice()[4*i:])})
+	four := block([]test{
+		{bpf.LoadAbsolute{Off: etherHeader, Size: 1}, bpf.JumpIf{Cond: bpf.JumpGreaterOrEqual, Val: 4<<4 | 5, SkipTrue: 1}},
+		{bpf.LoadAbsolute{Off: etherHeader + 6, Size: 2}, bpf.JumpIf{Cond: bpf.JumpBitsNotSet, Val: 0x1fff, SkipTrue: 1}}, // no later fragment
+		equal(9, 1, unix.IPPROTO_TCP),
+		equal(16, 4, binary.BigEndian.Uint32(Gateway4.AsSlice())),
+	}, bpf.LoadMemShift{Off: etherHeader}, bpf.LoadIndirect{Off: etherHeader + 2, Size: 2})
+	tests := []test{equal(6, 1, unix.IPPROTO_TCP)}
+	for i := 0; i < 16; i += 4 {
+		tests = append(tests, equal(24+i, 4, binary.BigEndian.Uint32(Gateway6.AsSlice()[i:])))
 	}
+	six := block(tests, bpf.LoadAbsolute{Off: etherHeader + 40 + 2, Size: 2})
 	program = append(program,
 		bpf.LoadAbsolute{Off: 12, Size: 2},
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.ETH_P_IP, SkipTrue: uint8(len(four))})
 	program = append(program, four...)
 	program = append(program, bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.ETH_P_IPV6, SkipTrue: 1}, bpf.RetConstant{Val: accept})
-	return append(program, block(six, []bpf.Instruction{bpf.LoadAbsolute{Off: etherHeader + 40 + 2, Size: 2}})...)
+	return append(program, six...)
 }
 
 func networkOrder(v uint16) uint16 { return v<<8 | v>>8 }

@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 
@@ -48,7 +49,7 @@ func (l *Lab) connect(ctx context.Context) error {
 		}
 	}
 	hosts := nets(Web4, 32, Web6, 128, DNS4, 32, DNS6, 128, Hole4, 32, Hole6, 128, Office4, 32, Office6, 128)
-	if err := l.Internet.addAddrs("eth0", hosts); err != nil {
+	if err := l.Internet.addHosts("eth0", hosts); err != nil {
 		return err
 	}
 	for _, r := range []route{
@@ -93,6 +94,12 @@ func (l *Lab) setSysctls(m *Machine) error {
 		{"net/ipv4/conf/default/rp_filter", filter},
 		{"net/ipv4/conf/lo/rp_filter", filter},
 		{"net/ipv4/ping_group_range", "0 2147483647"}, // systemd's 50-default.conf
+	}
+	if m == l.Internet { // a test that provokes many errors in a row sees all of them
+		settings = append(settings, []struct{ name, value string }{
+			{"net/ipv4/icmp_ratelimit", "0"},
+			{"net/ipv6/icmp/ratelimit", "0"},
+		}...)
 	}
 	for _, which := range []string{"all", "default"} {
 		settings = append(settings, []struct{ name, value string }{
@@ -157,13 +164,26 @@ func (m *Machine) linkUp(device string) error {
 	return nil
 }
 
+// addAddrs gives a device its own addresses.
 func (m *Machine) addAddrs(device string, addrs []netip.Prefix) error {
+	return m.addAddresses(device, addrs, 0)
+}
+
+// addHosts gives a device the addresses of hosts that it stands for: deprecated
+// ones (RFC 4862, section 5.5.4), so that it does not speak from them unasked.
+func (m *Machine) addHosts(device string, addrs []netip.Prefix) error {
+	return m.addAddresses(device, addrs, math.MaxUint32)
+}
+
+// addAddresses adds addresses. Other than 0, valid is for how long, in seconds,
+// with no time preferred; MaxUint32 is for ever.
+func (m *Machine) addAddresses(device string, addrs []netip.Prefix, valid int) error {
 	link, err := m.netlink.LinkByName(device)
 	if err != nil {
 		return fmt.Errorf("lab: %s: finding %s: %w", m.Name, device, err)
 	}
 	for _, p := range addrs {
-		addr := &netlink.Addr{IPNet: ipNet(p)}
+		addr := &netlink.Addr{IPNet: ipNet(p), ValidLft: valid}
 		if p.Addr().Is6() {
 			addr.Flags = unix.IFA_F_NODAD
 		}
