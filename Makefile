@@ -99,6 +99,25 @@ dist:
 	GOOS=darwin GOARCH=arm64 $(GO) build ./...
 	GOOS=windows GOARCH=amd64 $(GO) build ./...
 
+# Everything comes from the binary: the manual and the completions are its own words.
+PREFIX ?= /usr/local
+share = $(DESTDIR)$(PREFIX)/share
+
+.PHONY: install
+install: bodkin
+	install -D -m 755 bodkin $(DESTDIR)$(PREFIX)/bin/bodkin
+	install -d $(share)/man/man1 && ./bodkin man $(share)/man/man1
+	install -d $(share)/bash-completion/completions $(share)/zsh/site-functions $(share)/fish/vendor_completions.d
+	./bodkin completion bash >$(share)/bash-completion/completions/bodkin
+	./bodkin completion zsh >$(share)/zsh/site-functions/_bodkin
+	./bodkin completion fish >$(share)/fish/vendor_completions.d/bodkin.fish
+
+.PHONY: uninstall
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/bodkin $(share)/man/man1/bodkin.1 $(share)/man/man1/bodkin-*.1 \
+		$(share)/bash-completion/completions/bodkin $(share)/zsh/site-functions/_bodkin \
+		$(share)/fish/vendor_completions.d/bodkin.fish
+
 # The same commit, cloned to another directory, must give the same octets.
 .PHONY: reproduce
 reproduce: dist
