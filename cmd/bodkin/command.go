@@ -1,0 +1,281 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bodkin-net/bodkin/config"
+)
+
+// version is set when a release is built.
+var version = "dev"
+
+// Commands that bodkin runs of itself.
+const (
+	helperCommand = "host-helper"
+	fdpassCommand = "fdpass"
+	farCommand    = "far"
+)
+
+// newCommand is the tree of commands: help, completion and the manual are made
+// of it.
+func newCommand(in io.Reader, out, errw io.Writer) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "bodkin",
+		Short: "Full IP through whatever hole the firewall leaves",
+		Long: `bodkin gives a machine behind a firewall full IP through one connection that the
+firewall lets out: TCP, UDP, ping, IPv4, IPv6 and names, for unmodified programs.
+The far side needs an ordinary ssh account and nothing else.
+
+It is for networks and machines that you may use. Ask their owners.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errw)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(upCommand(), statusCommand(), downCommand(), cleanCommand(), demoCommand(), farHalfCommand(), versionCommand(), manCommand())
+	root.AddCommand(
+		&cobra.Command{Use: helperCommand, Hidden: true, Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return runHelper() }},
+		&cobra.Command{Use: fdpassCommand + " SOCKET", Hidden: true, Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error { return passSocket(args[0]) }},
+	)
+	for _, c := range root.Commands() {
+		c.Args = usage(c.Args)
+	}
+	return root
+}
+
+// usage makes what cobra says of wrong arguments a usageError.
+func usage(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if check == nil {
+			return nil
+		}
+		if err := check(cmd, args); err != nil {
+			return usageError{err}
+		}
+		return nil
+	}
+}
+
+func upCommand() *cobra.Command {
+	var u config.Up
+	var program string
+	var exclude, dns, allow []string
+	cmd := &cobra.Command{
+		Use:   "up [user@]host[:port] [CIDR...]",
+		Short: "Bring a tunnel up",
+		Long: `Bring a tunnel up through an ssh login, and keep it until Ctrl-C, which puts the
+machine back as it was. Without a CIDR everything goes through it; with some, only
+those prefixes do, as with a VPN.
+
+The settings, keys, agent and known hosts of your own ssh are used. The far half of
+bodkin is put into ~/.cache/bodkin there once, or named in authorized_keys:
+
+    restrict,command="bodkin far" ssh-ed25519 AAAA...
+
+Making the network device and the routes needs root: a small helper is started for
+that alone, by sudo when need be.
+
+Exit status: 0 after an orderly end, 1 for other errors, 2 for a wrong call, and by
+the layer that failed: 10 privilege, 11 reach, 12 ssh, 13 far half, 14 link,
+15 addresses, 16 device, 17 routes, 18 dns, 19 a tunnel that broke while up.`,
+		Example: `  bodkin up me@gw.example.org
+  bodkin up me@office 10.0.0.0/8 --dns corp.example
+  bodkin up -e 'ssh -F work.conf' gw -x 192.168.1.0/24
+  bodkin up --plan me@gw.example.org
+  bodkin up -d me@gw.example.org && bodkin status`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := parseUp(&u, args, program, exclude, dns, allow); err != nil {
+				return err
+			}
+			switch {
+			case u.Plan:
+				return plan(&u, cmd.OutOrStdout())
+			case u.Detach:
+				return detach(cmd.Context(), cmd.ErrOrStderr(), func(ctx context.Context, ready func()) error {
+					return up(ctx, &u, cmd.ErrOrStderr(), ready)
+				})
+			}
+			return up(cmd.Context(), &u, cmd.ErrOrStderr(), func() {})
+		},
+		ValidArgsFunction: completeHosts,
+	}
+	f := cmd.Flags()
+	f.StringVarP(&program, "ssh", "e", "ssh", "the ssh program and its options, as in rsync")
+	f.StringArrayVarP(&exclude, "exclude", "x", nil, "`CIDR` that does not go through the tunnel (repeat for more)")
+	f.StringArrayVar(&dns, "dns", []string{"auto"}, "names: auto, off, the `ADDR`ess of a resolver, or a domain (repeat for more)")
+	f.StringVar(&u.Name, "name", "bodkin0", "what to call the tunnel and its device")
+	f.StringVar(&u.FarBinary, "far-binary", "", "`FILE`: a bodkin for the far side's system")
+	f.StringArrayVar(&allow, "allow", nil, "what the far side's NAT opens beside the default: host (its loopback and addresses), link-local")
+	f.BoolVar(&u.Plan, "plan", false, "print every change to the machine, and make none")
+	f.BoolVarP(&u.Detach, "detach", "d", false, "return once the tunnel carries packets, and let it run")
+	f.CountVarP(&u.Verbose, "verbose", "v", "say more; twice: what ssh says too")
+	cmd.RegisterFlagCompletionFunc("dns", cobra.FixedCompletions([]string{"auto", "off"}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.RegisterFlagCompletionFunc("allow", cobra.FixedCompletions([]string{"host", "link-local"}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+// parseUp makes a checked config of the arguments and flags.
+func parseUp(u *config.Up, args []string, program string, exclude, dns, allow []string) (err error) {
+	if u.Target, err = config.ParseTarget(args[0]); err != nil {
+		return err
+	}
+	if u.SSH, err = config.SplitProgram(program); err != nil {
+		return err
+	}
+	if u.Routes, err = parsePrefixes(args[1:]); err != nil {
+		return err
+	}
+	if len(u.Routes) == 0 {
+		u.Routes = config.Everything
+	}
+	if u.Exclude, err = parsePrefixes(exclude); err != nil {
+		return err
+	}
+	if u.DNS, err = config.ParseDNS(dns, u.TakesEverything()); err != nil {
+		return err
+	}
+	for _, a := range allow {
+		switch a {
+		case "host":
+			u.AllowHost = true
+		case "link-local":
+			u.AllowLink = true
+		default:
+			return &config.Error{Reason: "--allow " + a, Hint: "there are host and link-local"}
+		}
+	}
+	return u.Check()
+}
+
+func parsePrefixes(texts []string) (list []netip.Prefix, err error) {
+	for _, t := range texts {
+		p, err := config.ParsePrefix(t)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}
+
+func statusCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Say which tunnels are up and what they carry",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			list, _ := tunnels()
+			if asJSON {
+				e := json.NewEncoder(cmd.OutOrStdout())
+				e.SetIndent("", "  ")
+				if list == nil {
+					list = []Status{}
+				}
+				return e.Encode(list)
+			}
+			sayStatus(cmd.OutOrStdout(), list)
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	return cmd
+}
+
+func downCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "down [NAME]",
+		Short: "End a tunnel and put the machine back as it was",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			list, paths := tunnels()
+			if len(list) == 0 {
+				return &hintedError{errors.New("no tunnel is up"), "`bodkin clean` takes back what a killed one left"}
+			}
+			names := make([]string, len(list))
+			for i, s := range list {
+				names[i] = s.Name
+			}
+			which := 0
+			switch {
+			case len(args) == 1:
+				for which = 0; which < len(list) && list[which].Name != args[0]; which++ {
+				}
+				if which == len(list) {
+					return &hintedError{fmt.Errorf("no tunnel is called %q", args[0]), "up: " + strings.Join(names, ", ")}
+				}
+			case len(list) > 1:
+				return usageError{fmt.Errorf("%d tunnels are up: say which of %s", len(list), strings.Join(names, ", "))}
+			}
+			answer, err := ask(paths[which], "down", downTimeout)
+			if err != nil || strings.TrimSpace(string(answer)) != "down" {
+				return &hintedError{fmt.Errorf("%s does not say that it is down", names[which]), "if its process is stuck, kill it and run `bodkin clean`"}
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s is down; the machine is as it was\n", names[which])
+			return nil
+		},
+		ValidArgsFunction: func(*cobra.Command, []string, string) (names []string, _ cobra.ShellCompDirective) {
+			list, _ := tunnels()
+			for _, s := range list {
+				names = append(names, s.Name)
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+	}
+}
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Say which bodkin this is",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			fmt.Fprintln(cmd.OutOrStdout(), software())
+			return nil
+		},
+	}
+}
+
+// completeHosts offers the hosts of the user's own ssh settings.
+func completeHosts(_ *cobra.Command, args []string, prefix string) (hosts []string, _ cobra.ShellCompDirective) {
+	home, err := os.UserHomeDir()
+	if err != nil || len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	text, err := os.ReadFile(filepath.Join(home, ".ssh", "config"))
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	user, _, hasUser := strings.Cut(prefix, "@")
+	for line := range strings.Lines(string(text)) {
+		words := strings.Fields(line)
+		if len(words) < 2 || !strings.EqualFold(words[0], "host") {
+			continue
+		}
+		for _, h := range words[1:] {
+			if strings.ContainsAny(h, "*?!") {
+				continue
+			}
+			if hasUser {
+				h = user + "@" + h
+			}
+			hosts = append(hosts, h)
+		}
+	}
+	return hosts, cobra.ShellCompDirectiveNoFileComp
+}

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A Status is what a running tunnel says of itself; its JSON is what `bodkin
+// status --json` prints.
+type Status struct {
+	Name      string         `json:"name"`
+	State     string         `json:"state"` // "connecting", "up", "stopping"
+	Target    string         `json:"target"`
+	PID       int            `json:"pid"`
+	Since     time.Time      `json:"since"`
+	Carrier   string         `json:"carrier"`   // "ssh to 198.51.100.22:22"
+	Encrypted bool           `json:"encrypted"` // between here and the far half
+	Near      string         `json:"near"`      // the emulators: "tun", "nat"
+	Far       string         `json:"far"`
+	FarHalf   string         `json:"farHalf"` // its software
+	Device    string         `json:"device,omitempty"`
+	Addresses []netip.Prefix `json:"addresses"`
+	Routes    []netip.Prefix `json:"routes"`
+	Exclude   []netip.Prefix `json:"exclude,omitempty"`
+	DNS       []netip.Addr   `json:"dns,omitempty"`
+	MTU       int            `json:"mtu,omitempty"`
+	Warnings  []string       `json:"warnings,omitempty"`
+
+	PacketsIn   uint64  `json:"packetsIn"`
+	PacketsOut  uint64  `json:"packetsOut"`
+	OctetsIn    uint64  `json:"octetsIn"`
+	OctetsOut   uint64  `json:"octetsOut"`
+	Dropped     uint64  `json:"dropped"`
+	RoundTripMS float64 `json:"roundTripMs,omitempty"`
+}
+
+// control answers `bodkin status` and `bodkin down` on a Unix socket in a
+// directory that only the user may enter.
+type control struct {
+	listener *net.UnixListener
+	status   func() Status
+	down     context.CancelCauseFunc
+	gone     chan struct{} // closed when the tunnel has been undone
+	conns    sync.WaitGroup
+}
+
+// errDown is why a tunnel ends that was told so by `bodkin down`.
+var errDown = errors.New("told so by `bodkin down`")
+
+// Bounds of the control socket: what it reads, and how long it waits for it.
+const (
+	requestMax     = 64
+	requestTimeout = 5 * time.Second
+	downTimeout    = 20 * time.Second
+)
+
+// runtimeDir is where the present user's tunnels have their sockets.
+func runtimeDir() string {
+	if os.Geteuid() == 0 {
+		return "/run/bodkin"
+	}
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "bodkin")
+	}
+	if dir := fmt.Sprintf("/run/user/%d", os.Getuid()); isDir(dir) {
+		return filepath.Join(dir, "bodkin")
+	}
+	return filepath.Join(os.TempDir(), fmt.Sprintf("bodkin-%d", os.Getuid()))
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+// privateDir makes dir, or finds that it is the user's own and closed to others.
+func privateDir(dir string) error {
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() || info.Mode().Perm()&0o077 != 0 || !ownedByUs(info) {
+		return fmt.Errorf("%s: not a directory of this user's alone", dir)
+	}
+	return nil
+}
+
+// listenControl opens the control socket of a tunnel. A socket that nobody
+// answers is left over from a killed one and replaced.
+func listenControl(name string, status func() Status, down context.CancelCauseFunc) (*control, error) {
+	dir := runtimeDir()
+	if err := privateDir(dir); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, name+".sock")
+	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		conn.Close()
+		return nil, fmt.Errorf("a tunnel called %s is up already", name)
+	}
+	os.Remove(path)
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	c := &control{listener: listener, status: status, down: down, gone: make(chan struct{})}
+	c.conns.Go(c.accept)
+	return c, nil
+}
+
+func (c *control) accept() {
+	slots := make(chan struct{}, 16) // requests at once; each is short
+	for {
+		conn, err := c.listener.AcceptUnix()
+		if err != nil {
+			return
+		}
+		slots <- struct{}{}
+		c.conns.Go(func() {
+			defer func() { <-slots }()
+			defer conn.Close()
+			c.serve(conn)
+		})
+	}
+}
+
+// serve answers one request: a word and a line end.
+func (c *control) serve(conn *net.UnixConn) {
+	conn.SetDeadline(time.Now().Add(requestTimeout))
+	line, err := bufio.NewReader(io.LimitReader(conn, requestMax)).ReadString('\n')
+	if err != nil {
+		return
+	}
+	switch strings.TrimSpace(line) {
+	case "status":
+		json.NewEncoder(conn).Encode(c.status())
+	case "down":
+		c.down(errDown)
+		<-c.gone
+		conn.SetDeadline(time.Now().Add(requestTimeout))
+		io.WriteString(conn, "down\n")
+	}
+}
+
+// close tells those who wait that the tunnel is gone, and removes the socket.
+func (c *control) close() {
+	close(c.gone)
+	c.listener.Close()
+	c.conns.Wait()
+}
+
+// ask sends a request to the tunnel behind a socket and returns the answer.
+func ask(path, request string, patience time.Duration) ([]byte, error) {
+	conn, err := net.DialTimeout("unix", path, time.Second)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(conn, request+"\n"); err != nil {
+		return nil, err
+	}
+	return io.ReadAll(io.LimitReader(conn, 1<<20))
+}
+
+// sockets lists the control sockets of the present user's tunnels, and for root
+// those of everybody's. Their names are the tunnels'.
+func sockets() []string {
+	patterns := []string{filepath.Join(runtimeDir(), "*.sock")}
+	if os.Geteuid() == 0 {
+		patterns = append(patterns, "/run/user/*/bodkin/*.sock", filepath.Join(os.TempDir(), "bodkin-*", "*.sock"))
+		if uid, err := strconv.Atoi(os.Getenv("SUDO_UID")); err == nil {
+			patterns = append(patterns, fmt.Sprintf("/run/user/%d/bodkin/*.sock", uid))
+		}
+	}
+	seen := map[string]bool{}
+	var paths []string
+	for _, p := range patterns {
+		found, _ := filepath.Glob(p)
+		for _, f := range found {
+			if !seen[f] {
+				seen[f] = true
+				paths = append(paths, f)
+			}
+		}
+	}
+	sort.Strings(paths)
+	return paths
+}
+
+// tunnels asks every tunnel for its status. A socket that nobody answers is
+// no tunnel.
+func tunnels() (list []Status, paths []string) {
+	for _, path := range sockets() {
+		answer, err := ask(path, "status", requestTimeout)
+		var s Status
+		if err == nil && json.Unmarshal(answer, &s) == nil {
+			list = append(list, s)
+			paths = append(paths, path)
+		}
+	}
+	return list, paths
+}

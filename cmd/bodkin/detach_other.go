@@ -1,0 +1,14 @@
+//go:build !unix
+
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+)
+
+// detach is for systems with sessions and terminals.
+func detach(context.Context, io.Writer, func(context.Context, func()) error) error {
+	return usageError{errors.New("--detach does not work on this system yet")}
+}

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bodkin-net/bodkin/carrier/command"
+	"github.com/bodkin-net/bodkin/carrier/farhalf"
+	"github.com/bodkin-net/bodkin/carrier/tcp"
+	"github.com/bodkin-net/bodkin/endpoint/usernat"
+	"github.com/bodkin-net/bodkin/link/native"
+)
+
+// farHalfCommand is what the near side starts at the far side, and what a
+// forced command in authorized_keys names.
+func farHalfCommand() *cobra.Command {
+	var nonce, listen string
+	var allow, only, deny []string
+	cmd := &cobra.Command{
+		Use:   farCommand,
+		Short: "Be the far half of a tunnel on standard input and output",
+		Long: `Be the far half of a tunnel: the near half starts this through the ssh login. As a
+forced command in authorized_keys it makes a key good for tunnels alone:
+
+    restrict,command="bodkin far --only 10.0.0.0/8" ssh-ed25519 AAAA...
+
+What the near half asks for with --allow is granted only where the near half started
+this itself; as a forced command, the flags here decide.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			f := farHalf{log: cmd.ErrOrStderr()}
+			var err error
+			if f.policy, err = parsePolicy(allow, only, deny); err != nil {
+				return err
+			}
+			// A closed terminal or a lost sshd shows as the stream's end, and the
+			// Ctrl-C of a terminal we happen to share is not for us.
+			signal.Ignore(os.Interrupt, syscall.SIGPIPE)
+			if listen != "" {
+				return f.listen(cmd.Context(), listen)
+			}
+			f.grant = native.AskHost | native.AskLinkLocal
+			if nonce == "" {
+				f.grant = 0
+				var ok bool
+				if nonce, ok = farhalf.NonceFromEnv(); !ok {
+					return &hintedError{errors.New("far is started by `bodkin up` at the other side"),
+						`as a forced command it is named in authorized_keys: restrict,command="bodkin far"`}
+				}
+			}
+			stream, err := command.Stdio()
+			if err != nil {
+				return err
+			}
+			if err := farhalf.Announce(stream, nonce); err != nil {
+				return err
+			}
+			go farhalf.Tidy()
+			f.stream = stream
+			return f.run(cmd.Context())
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&nonce, "nonce", "", "what the near half knows this start by")
+	flags.StringVar(&listen, "listen", "", "measure over a bare TCP port, one tunnel, unprotected")
+	flags.StringArrayVar(&allow, "allow", nil, "open beside the default: host (the loopback and addresses of this machine), link-local")
+	flags.StringArrayVar(&only, "only", nil, "let the near half reach this `CIDR` only (repeat for more)")
+	flags.StringArrayVar(&deny, "deny", nil, "do not let it reach this `CIDR` (repeat for more)")
+	flags.MarkHidden("nonce")
+	flags.MarkHidden("listen")
+	return cmd
+}
+
+// parsePolicy makes the NAT's policy of the flags.
+func parsePolicy(allow, only, deny []string) (p usernat.Policy, err error) {
+	for _, a := range allow {
+		switch a {
+		case "host":
+			p.Host = true
+		case "link-local":
+			p.LinkLocal = true
+		default:
+			return p, usageError{errors.New("--allow " + a + ": there are host and link-local")}
+		}
+	}
+	if p.Only, err = parsePrefixes(only); err != nil {
+		return p, err
+	}
+	p.Deny, err = parsePrefixes(deny)
+	return p, err
+}
+
+// listen serves one tunnel on a bare TCP port, for measurements.
+func (f *farHalf) listen(ctx context.Context, address string) error {
+	l, err := tcp.Listen(ctx, address)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	defer context.AfterFunc(ctx, func() { l.Close() })()
+	s, err := l.Accept()
+	if err != nil {
+		return err
+	}
+	f.stream = s
+	f.grant = native.AskHost | native.AskLinkLocal
+	return f.run(ctx)
+}

@@ -1,0 +1,366 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+	"golang.org/x/term"
+
+	"github.com/bodkin-net/bodkin/carrier"
+	"github.com/bodkin-net/bodkin/carrier/farhalf"
+	"github.com/bodkin-net/bodkin/carrier/tcp"
+	"github.com/bodkin-net/bodkin/config"
+	"github.com/bodkin-net/bodkin/endpoint/tun"
+	"github.com/bodkin-net/bodkin/host"
+	"github.com/bodkin-net/bodkin/link/native"
+	"github.com/bodkin-net/bodkin/tunnel"
+)
+
+// listen opens the control socket, which also keeps the name for us alone.
+func (n *near) listen(cancel context.CancelCauseFunc) error {
+	c, err := listenControl(n.config.Name, n.snapshot, cancel)
+	if err != nil {
+		return at(layerPrivilege, err, "give this one another name with --name, or end the other with `bodkin down`")
+	}
+	n.control = c
+	return nil
+}
+
+// choose finds networks for the tunnel's own addresses that clash with none of
+// the machine's, nor with what is to go through the tunnel.
+func (n *near) choose(context.Context) error {
+	networks, err := chooseNetworks(n.config.Routes)
+	if err != nil {
+		return at(layerAddresses, err, "")
+	}
+	n.networks = networks
+	return nil
+}
+
+// candidates are where the tunnel's addresses may come from, the usual ones
+// first.
+func candidates() (v4, v6 []netip.Prefix) {
+	v4, v6 = defaultNetworks[:1:1], defaultNetworks[1:2:2]
+	for _, s := range []string{"10.0.66.0/24", "10.117.2.0/24", "172.30.66.0/24", "192.168.166.0/24", "198.18.66.0/24"} {
+		v4 = append(v4, netip.MustParsePrefix(s))
+	}
+	for i := range 5 {
+		v6 = append(v6, netip.MustParsePrefix(fmt.Sprintf("fd62:6f64:6b69:%x::/64", i+1)))
+	}
+	return v4, v6
+}
+
+func chooseNetworks(routes []netip.Prefix) ([]netip.Prefix, error) {
+	var chosen []netip.Prefix
+	v4, v6 := candidates()
+	for _, list := range [][]netip.Prefix{v4, v6} {
+		list = slices.DeleteFunc(list, func(p netip.Prefix) bool {
+			return slices.ContainsFunc(routes, func(r netip.Prefix) bool { return r.Bits() > 0 && r.Overlaps(p) })
+		})
+		p, err := host.Choose(list)
+		if err != nil {
+			return nil, err
+		}
+		chosen = append(chosen, p)
+	}
+	return chosen, nil
+}
+
+// gainPrivilege starts the host helper.
+func (n *near) gainPrivilege(ctx context.Context) (err error) {
+	if n.privileged, err = startPrivileged(ctx, &n.helperWords); err != nil {
+		return err
+	}
+	cleaned, err := n.privileged.Hello()
+	if err != nil {
+		hint := "run bodkin up as root, or as a user whom sudo lets"
+		if !term.IsTerminal(int(os.Stdin.Fd())) {
+			hint += "; there is no terminal here for sudo to ask on"
+		}
+		reason := "root was not granted (" + n.privileged.how + ")"
+		if words := n.helperWords.Last(); words != "" {
+			reason += ": " + words
+		}
+		return at(layerPrivilege, errors.New(reason), hint)
+	}
+	n.voice.done(layerPrivilege, "the host helper runs %s", n.privileged.how)
+	for _, text := range cleaned {
+		n.voice.note("left by a killed tunnel: %s", text)
+	}
+	return nil
+}
+
+// connect makes the continuous connection to the far half.
+func (n *near) connect(ctx context.Context) error {
+	if n.config.Target.TCP {
+		return n.connectTCP(ctx)
+	}
+	builds, err := farhalf.Find(n.config.FarBinary)
+	if err != nil {
+		return at(layerFarHalf, err, "name a bodkin for the far side with --far-binary FILE")
+	}
+	nonce := farhalf.NewNonce()
+	if err := n.login(ctx, farhalf.Command(nonce, builds.Hashes()...)); err != nil {
+		return err
+	}
+	var result farhalf.Result
+	n.stream, result, err = farhalf.Start(ctx, n.stream, farhalf.Options{
+		Nonce: nonce, Builds: builds,
+		Progress: func(done, total int64) { n.voice.progress("far half sent", done, total) },
+	})
+	if err != nil {
+		return n.refine(layerFarHalf, err)
+	}
+	if result.Uploaded {
+		n.voice.done(layerFarHalf, "put into %s there, %.1f MB on the way", result.Directory, float64(result.Octets)/1e6)
+	} else {
+		n.voice.done(layerFarHalf, "was there already")
+	}
+	n.findPins()
+	return nil
+}
+
+// connectTCP dials a far half that listens on a bare port, for measurements.
+func (n *near) connectTCP(ctx context.Context) error {
+	address := net.JoinHostPort(n.config.Target.Host, fmt.Sprint(n.config.Target.Port))
+	far, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return at(layerReach, err, "a plain connection wants an address, not a name")
+	}
+	if n.stream, err = tcp.Dial(ctx, address, n.privileged.Control); err != nil {
+		return at(layerReach, err, "")
+	}
+	n.way = way{text: "tcp to " + address, marked: []netip.AddrPort{far}}
+	n.voice.done(layerReach, "%s, not encrypted", n.way.text)
+	return nil
+}
+
+// openLink says hello to the far half and learns the tunnel's addresses.
+func (n *near) openLink(ctx context.Context) (err error) {
+	mine := native.Hello{
+		Software: software(),
+		Emulator: native.EmulatorKernel,
+		Networks: n.networks,
+		Receives: tunnel.Caps{
+			MTU:      natMTU,
+			Offloads: tunnel.OffloadChecksum | tunnel.OffloadTSO4 | tunnel.OffloadTSO6 | tunnel.OffloadUSO,
+		},
+	}
+	if n.config.AllowHost {
+		mine.Asks |= native.AskHost
+	}
+	if n.config.AllowLink {
+		mine.Asks |= native.AskLinkLocal
+	}
+	began := time.Now()
+	link, peer, agreed, err := native.Open(ctx, n.stream, mine)
+	if err != nil {
+		return n.refine(layerLink, err)
+	}
+	took := time.Since(began)
+	if len(agreed.Local) == 0 {
+		link.Close()
+		return at(layerAddresses, errors.New("the far side gives no address"), "")
+	}
+	n.peer, n.agreed = peer, agreed
+	n.set(func(s *Status) {
+		n.link = link
+		s.Carrier, s.Encrypted = n.way.text, n.way.encrypted
+		s.Far, s.FarHalf = peer.Emulator.String(), peer.Software
+		s.Addresses, s.MTU = agreed.Local, agreed.MTU
+		s.Warnings = append(s.Warnings, peer.Notes...)
+	})
+	n.voice.done(layerLink, "%s, answers in %.1f ms", peer.Software, float64(took.Microseconds())/1000)
+	for _, text := range peer.Notes {
+		n.voice.note("the far side says: %s", text)
+	}
+	return nil
+}
+
+// makeDevice makes the network device.
+func (n *near) makeDevice(context.Context) error {
+	file, name, err := n.privileged.Device(n.config.Name)
+	if err != nil {
+		hint := "see `ip link`: another program may have a device of this name; --name chooses another"
+		if strings.Contains(err.Error(), "/dev/net/tun") {
+			hint = "load the kernel's driver with `modprobe tun`; in a container, start it with --device /dev/net/tun"
+		}
+		return at(layerDevice, err, hint)
+	}
+	n.wish.Device = name
+	if n.device, err = tun.Open(file, n.agreed.MTU); err != nil {
+		file.Close()
+		return at(layerDevice, err, "")
+	}
+	n.voice.done(layerDevice, "%s, MTU %d", name, n.agreed.MTU)
+	return nil
+}
+
+// setHost has the machine use the device, and lets packets pass.
+func (n *near) setHost(ctx context.Context) error {
+	n.wish = n.wishFor(n.wish.Device)
+	n.wish.Pins, n.wish.Carrier = n.way.pins, n.way.marked
+	notes, err := n.privileged.Set(n.wish)
+	if err != nil {
+		l, hint := layerRoutes, "see what would be changed with --plan"
+		switch {
+		case errors.Is(err, errSplit):
+			l, hint = layerDNS, "leave the domain out, or use systemd-resolved"
+		case errors.Is(err, errBusy):
+			hint = "end it with `bodkin down`, or choose another name with --name"
+		}
+		return at(l, err, hint)
+	}
+	n.set(func(s *Status) {
+		s.Device, s.DNS = n.wish.Device, n.wish.DNS.Servers
+		s.Warnings = append(s.Warnings, notes...)
+	})
+	n.voice.done(layerRoutes, "%s on %s", joinText(n.agreed.Local), n.wish.Device)
+	for _, text := range notes {
+		n.voice.note("%s", text)
+	}
+	joining, stop := context.WithCancel(context.WithoutCancel(ctx))
+	n.stop, n.joined, n.ended = stop, make(chan error, 1), make(chan struct{})
+	go func() {
+		defer close(n.ended)
+		n.joined <- tunnel.Join(joining, n.device, n.link)
+	}()
+	return nil
+}
+
+// wishFor is what is wanted of the machine, as far as is known before the
+// carrier is up.
+func (n *near) wishFor(device string) host.Wish {
+	w := host.Wish{
+		Name: n.config.Name, Device: device, MTU: n.agreed.MTU, Addrs: n.agreed.Local,
+		Routes: n.config.Routes, Exclude: n.config.Exclude,
+	}
+	if d := n.config.DNS; !d.Off {
+		w.DNS.Servers, w.DNS.Domains = n.agreed.DNS, d.Domains
+		if d.Server.IsValid() {
+			w.DNS.Servers = []netip.Addr{d.Server}
+		}
+	} else {
+		w.DNS.Mode = host.DNSOff
+	}
+	return w
+}
+
+// How long the first packets may take to come back: a question for the far
+// side's resolvers over the longest of ways.
+const (
+	probeTries   = 3
+	probeTimeout = 4 * time.Second
+)
+
+// probe sends the first packets through: a question for names, which the far
+// side answers even when its own resolvers are silent.
+func (n *near) probe(ctx context.Context) error {
+	servers := n.wish.DNS.Servers
+	if len(servers) == 0 {
+		servers = n.agreed.DNS
+	}
+	if len(servers) == 0 {
+		return nil // nobody there to answer; the hello went both ways
+	}
+	code, err := askRoot(ctx, netip.AddrPortFrom(servers[0], 53))
+	select {
+	case ended := <-n.joined:
+		return at(layerTunnel, ended, "")
+	default:
+	}
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil && n.config.DNS.Server.IsValid():
+		n.warn("the resolver %v does not answer: names will not resolve; --dns auto takes the far side's", servers[0])
+	case err != nil:
+		return at(layerTunnel, fmt.Errorf("no packet came back: %w", err), "run it again with -v; `ip rule` and `nft list ruleset` show what else rules this machine's packets")
+	case code == dnsmessage.RCodeServerFailure && !n.config.DNS.Off:
+		n.warn("the far side's resolver does not answer: names will not resolve; give another with --dns ADDR, or keep this machine's with --dns off")
+	default:
+		n.voice.done(layerDNS, "%s answers", servers[0])
+	}
+	return nil
+}
+
+// warn says what is wrong though the tunnel works, now and in the status.
+func (n *near) warn(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	n.voice.note("%s", text)
+	n.set(func(s *Status) { s.Warnings = append(s.Warnings, text) })
+}
+
+// askRoot asks a resolver for the root's name servers and returns its response
+// code.
+func askRoot(ctx context.Context, server netip.AddrPort) (dnsmessage.RCode, error) {
+	question := dnsmessage.Message{
+		Header:    dnsmessage.Header{ID: 0x626b, RecursionDesired: true},
+		Questions: []dnsmessage.Question{{Name: dnsmessage.MustNewName("."), Type: dnsmessage.TypeNS, Class: dnsmessage.ClassINET}},
+	}
+	query, err := question.Pack()
+	if err != nil {
+		return 0, err
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, "udp", server.String())
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
+	buf := make([]byte, 4096)
+	for range probeTries {
+		conn.SetDeadline(time.Now().Add(probeTimeout))
+		if _, err = conn.Write(query); err != nil {
+			continue
+		}
+		var k int
+		if k, err = conn.Read(buf); err != nil {
+			if ctx.Err() != nil {
+				return 0, ctx.Err()
+			}
+			continue
+		}
+		var p dnsmessage.Parser
+		header, parseErr := p.Start(buf[:k])
+		if parseErr == nil && header.ID == question.ID && header.Response {
+			return header.RCode, nil
+		}
+		err = errors.New("what came back is no answer")
+	}
+	return 0, err
+}
+
+// plan prints every change that up would make, and makes none.
+func plan(u *config.Up, out io.Writer) error {
+	networks, err := chooseNetworks(u.Routes)
+	if err != nil {
+		return at(layerAddresses, err, "")
+	}
+	n := &near{config: u, agreed: tunnel.Agreed{MTU: natMTU}}
+	for _, p := range networks {
+		n.agreed.Local = append(n.agreed.Local, netip.PrefixFrom(within(p, hostPeer), p.Bits()))
+		n.agreed.DNS = append(n.agreed.DNS, within(p, hostThree))
+	}
+	lines, err := host.Plan(n.wishFor(u.Name))
+	if err != nil {
+		return at(layerRoutes, err, "")
+	}
+	fmt.Fprintf(out, "run      %s to %s, as you\n", strings.Join(u.SSH, " "), u.Target)
+	fmt.Fprintf(out, "far      put bodkin into ~/.cache/bodkin of %s, if it is not there, and run it there\n", u.Target)
+	fmt.Fprintf(out, "device   ip tuntap add %s mode tun vnet_hdr\n", u.Name)
+	for _, line := range lines {
+		fmt.Fprintln(out, line)
+	}
+	return nil
+}

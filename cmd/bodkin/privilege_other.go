@@ -1,0 +1,37 @@
+//go:build !linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"syscall"
+
+	"github.com/bodkin-net/bodkin/host"
+)
+
+// A privileged is the near end of the host helper, which only Linux has so far.
+type privileged struct{ how string }
+
+var (
+	errHelperGone  = errors.New("the host helper is gone")
+	errBusy        = errors.New("busy")
+	errSplit       = errors.New("split")
+	errUnsupported = errors.New("bodkin up works on Linux only so far")
+)
+
+func startPrivileged(context.Context, io.Writer) (*privileged, error) {
+	return nil, at(layerPrivilege, errUnsupported, "run it on Linux")
+}
+
+func (p *privileged) Hello() ([]string, error)                      { return nil, errUnsupported }
+func (p *privileged) Control(string, string, syscall.RawConn) error { return errUnsupported }
+func (p *privileged) Device(string) (*os.File, string, error)       { return nil, "", errUnsupported }
+func (p *privileged) Set(host.Wish) ([]string, error)               { return nil, errUnsupported }
+func (p *privileged) Undo() ([]string, error)                       { return nil, errUnsupported }
+func (p *privileged) Close() error                                  { return nil }
+
+func runHelper() error   { return errUnsupported }
+func journalDir() string { return "" }

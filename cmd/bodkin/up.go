@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/bodkin-net/bodkin/carrier"
+	"github.com/bodkin-net/bodkin/config"
+	"github.com/bodkin-net/bodkin/endpoint/tun"
+	"github.com/bodkin-net/bodkin/host"
+	"github.com/bodkin-net/bodkin/link/native"
+	"github.com/bodkin-net/bodkin/tunnel"
+)
+
+// A near is the near side of a tunnel that comes up, runs and goes. Its layers,
+// in layers.go, stand on each other in the order of the fields.
+type near struct {
+	config *config.Up
+	voice  *voice
+
+	networks    []netip.Prefix // what the tunnel's addresses come from
+	privileged  *privileged
+	helperWords carrier.Words // what sudo and the helper say
+	control     *control
+	stream      carrier.Stream
+	way         way // what the stream goes over
+	link        *native.Link
+	peer        native.Hello
+	agreed      tunnel.Agreed
+	device      tunnel.Port
+	wish        host.Wish
+	joined      chan error         // what Join returned
+	stop        context.CancelFunc // ends Join
+	ended       chan struct{}      // closed when Join has
+
+	mu     sync.Mutex
+	status Status
+}
+
+// A way is what became known about the connection that carries the tunnel.
+type way struct {
+	text      string           // "ssh to 198.51.100.22:22", for people
+	encrypted bool             //
+	marked    []netip.AddrPort // far ends of our own marked sockets
+	pins      []host.Pin       // what somebody else's sockets are connected to
+}
+
+// up brings the tunnel up, lets it carry until ctx ends or something breaks, and
+// takes everything back. ready is called once packets have passed.
+func up(ctx context.Context, u *config.Up, errw io.Writer, ready func()) error {
+	debug.SetMemoryLimit(heapLimit)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	n := &near{config: u, voice: newVoice(errw, u.Verbose)}
+	n.status = Status{
+		Name: u.Name, State: "connecting", Target: u.Target.String(), PID: os.Getpid(), Since: time.Now().Round(time.Second),
+		Near: "tun", Routes: u.Routes, Exclude: u.Exclude,
+	}
+	n.voice.printf("bodkin %s: %s through %s\n", version, u.Name, u.Target)
+
+	err := n.climb(ctx, cancel)
+	isUp := err == nil
+	if isUp {
+		n.set(func(s *Status) { s.State = "up" })
+		n.voice.up(u, n.agreed.DNS)
+		ready()
+		err = n.carry(ctx)
+	} else if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	n.set(func(s *Status) { s.State = "stopping" })
+	leftovers := n.descend(err)
+
+	asked := errors.Is(err, context.Canceled) || errors.Is(err, errDown)
+	switch {
+	case isUp:
+		n.voice.down(u, err, leftovers)
+		if asked && len(leftovers) == 0 {
+			return nil
+		}
+		if asked {
+			return &silentError{at(layerRoutes, errors.New("not everything could be taken back"), "")}
+		}
+		return at(layerTunnel, err, "see whether the server is still reachable, then run the same command again")
+	case asked:
+		return &silentError{at(layerTunnel, errors.New("stopped while coming up"), "")}
+	}
+	for _, l := range leftovers {
+		n.voice.note("%s", l)
+	}
+	return err
+}
+
+// climb brings up the layers one after the other, each named when it stands.
+func (n *near) climb(ctx context.Context, cancel context.CancelCauseFunc) error {
+	for _, step := range []func(context.Context) error{
+		func(context.Context) error { return n.listen(cancel) },
+		n.choose,
+		n.gainPrivilege,
+		n.connect,
+		n.openLink,
+		n.makeDevice,
+		n.setHost,
+		n.probe,
+	} {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// carry joins the device and the link until one of them ends or ctx does.
+func (n *near) carry(ctx context.Context) error {
+	err := <-n.joined
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// descend takes everything back, in the reverse order: the machine first, so
+// that it is as it was even when the rest is slow to end. It returns what could
+// not be taken back.
+func (n *near) descend(cause error) (leftovers []string) {
+	if n.privileged != nil && n.wish.Device != "" {
+		notes, err := n.privileged.Undo()
+		leftovers = append(leftovers, notes...)
+		if err != nil && !errors.Is(err, errHelperGone) {
+			leftovers = append(leftovers, err.Error())
+		}
+	}
+	if n.link != nil {
+		code, text := uint8(native.CloseEnding), ""
+		if errors.Is(cause, context.Canceled) || errors.Is(cause, errDown) {
+			code, text = native.CloseUser, "the user asked"
+		}
+		n.link.CloseWith(code, text)
+	}
+	if n.stop != nil {
+		n.stop()
+		<-n.ended
+	}
+	if n.stream.ReadWriteCloser != nil {
+		n.stream.Close()
+	}
+	if n.device != nil {
+		n.device.Close()
+	}
+	if n.privileged != nil {
+		if err := n.privileged.Close(); err != nil && len(leftovers) == 0 && n.wish.Device != "" {
+			leftovers = append(leftovers, fmt.Sprintf("the host helper ended with %v: see `bodkin clean`", err))
+		}
+	}
+	if n.control != nil {
+		n.control.close()
+	}
+	return leftovers
+}
+
+// set changes the status under its lock.
+func (n *near) set(change func(*Status)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	change(&n.status)
+}
+
+// snapshot is the status as it is now.
+func (n *near) snapshot() Status {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s := n.status
+	if n.link != nil {
+		c := n.link.Stats()
+		s.PacketsIn, s.PacketsOut, s.OctetsIn, s.OctetsOut, s.Dropped = c.PacketsIn, c.PacketsOut, c.OctetsIn, c.OctetsOut, c.Dropped
+		s.RoundTripMS = float64(c.RoundTrip.Microseconds()) / 1000
+	}
+	return s
+}

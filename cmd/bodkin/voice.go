@@ -1,0 +1,273 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/bodkin-net/bodkin/carrier"
+	"github.com/bodkin-net/bodkin/config"
+)
+
+// A layer is a part of the tunnel that can fail: its name is what the user
+// sees, its status what the program exits with.
+type layer struct {
+	name   string
+	status int
+}
+
+// The layers, from the bottom up. Their exit statuses are in the manual.
+var (
+	layerPrivilege = layer{"privilege", 10}
+	layerReach     = layer{"reach", 11}
+	layerSSH       = layer{"ssh", 12}
+	layerFarHalf   = layer{"far half", 13}
+	layerLink      = layer{"link", 14}
+	layerAddresses = layer{"addresses", 15}
+	layerDevice    = layer{"device", 16}
+	layerRoutes    = layer{"routes", 17}
+	layerDNS       = layer{"dns", 18}
+	layerTunnel    = layer{"tunnel", 19}
+)
+
+// Exit statuses besides those of the layers.
+const (
+	statusFailed = 1
+	statusUsage  = 2
+)
+
+// A layerError says which layer failed, why, and what to try.
+type layerError struct {
+	layer layer
+	err   error
+	hint  string
+}
+
+func (e *layerError) Error() string { return e.err.Error() }
+func (e *layerError) Unwrap() error { return e.err }
+
+// at wraps err with its layer; hint may be empty.
+func at(l layer, err error, hint string) error {
+	if err == nil {
+		return nil
+	}
+	return &layerError{l, err, hint}
+}
+
+// A usageError is a call that cannot be understood.
+type usageError struct{ error }
+
+func exitStatus(err error) int {
+	var l *layerError
+	var u usageError
+	var c *config.Error
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &l):
+		return l.layer.status
+	case errors.As(err, &u), errors.As(err, &c):
+		return statusUsage
+	}
+	return statusFailed
+}
+
+// sayError prints an error, its layer, and the next thing to try.
+func sayError(w io.Writer, err error) {
+	var silent *silentError
+	if errors.As(err, &silent) {
+		return // it has been said where it happened
+	}
+	text := carrier.Printable(err.Error())
+	var l *layerError
+	hint := ""
+	if errors.As(err, &l) {
+		hint = l.hint
+		if !strings.HasPrefix(text, l.layer.name+":") {
+			text = l.layer.name + ": " + text
+		}
+	}
+	var refused *carrier.RefusedError
+	if hint == "" && errors.As(err, &refused) {
+		hint = refused.Hint
+	}
+	var c *config.Error
+	if hint == "" && errors.As(err, &c) {
+		hint = c.Hint
+	}
+	var h *hintedError
+	if hint == "" && errors.As(err, &h) {
+		hint = h.hint
+	}
+	var u usageError
+	if hint == "" && errors.As(err, &u) {
+		hint = "see `bodkin help`"
+	}
+	fmt.Fprintf(w, "bodkin: error: %s\n", text)
+	if hint != "" {
+		fmt.Fprintf(w, "bodkin: hint: %s\n", hint)
+	}
+}
+
+// A hintedError is an error of no layer with the next thing to try.
+type hintedError struct {
+	error
+	hint string
+}
+
+// A silentError carries an exit status for an error already said.
+type silentError struct{ err error }
+
+func (e *silentError) Error() string { return e.err.Error() }
+func (e *silentError) Unwrap() error { return e.err }
+
+// A voice tells how a tunnel comes up and goes: one line per layer, with its
+// time. Its methods may be called from several goroutines.
+type voice struct {
+	mu      sync.Mutex
+	w       io.Writer
+	colour  bool
+	verbose int
+	began   time.Time // when the present layer began
+	start   time.Time
+}
+
+func newVoice(w io.Writer, verbose int) *voice {
+	f, ok := w.(*os.File)
+	now := time.Now()
+	return &voice{
+		w: w, verbose: verbose, began: now, start: now,
+		colour: ok && term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
+	}
+}
+
+func (v *voice) printf(format string, args ...any) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	fmt.Fprintf(v.w, format, args...)
+}
+
+// paint sets text in one of the terminal's colours where there is one.
+func (v *voice) paint(code, text string) string {
+	if !v.colour {
+		return text
+	}
+	return "\x1b[" + code + "m" + text + "\x1b[0m"
+}
+
+// done says that a layer stands, and how long it took since the one before.
+func (v *voice) done(l layer, format string, args ...any) {
+	took := time.Since(v.began)
+	v.began = time.Now()
+	v.printf("  %s %-10s %s %s\n", v.paint("32", "ok"), l.name, carrier.Printable(fmt.Sprintf(format, args...)), v.paint("2", fmt.Sprintf("(%.2f s)", took.Seconds())))
+}
+
+// note says what the user should know though nothing failed.
+func (v *voice) note(format string, args ...any) {
+	v.printf("  %s %s\n", v.paint("33", "!!"), carrier.Printable(fmt.Sprintf(format, args...)))
+}
+
+// detail says what only -v wants to know.
+func (v *voice) detail(format string, args ...any) {
+	if v.verbose > 0 {
+		v.printf("     %s\n", v.paint("2", carrier.Printable(fmt.Sprintf(format, args...))))
+	}
+}
+
+// progress shows how far something long has come, on a terminal in place, else
+// at the end alone.
+func (v *voice) progress(what string, done, total int64) {
+	if !v.colour && done < total {
+		return
+	}
+	line := fmt.Sprintf("  .. %s %.1f of %.1f MB", what, float64(done)/1e6, float64(total)/1e6)
+	if v.colour {
+		end := ""
+		if done >= total {
+			end = "\n"
+		}
+		v.printf("\r%s\x1b[K%s", line, end)
+		return
+	}
+	v.printf("%s\n", line)
+}
+
+// up says that the tunnel carries packets, and what to do now.
+func (v *voice) up(u *config.Up, agreedDNS []netip.Addr) {
+	what := "everything"
+	if !u.TakesEverything() {
+		what = joinText(u.Routes)
+	}
+	if len(u.Exclude) > 0 {
+		what += " but " + joinText(u.Exclude)
+	}
+	v.printf("%s in %.2f s: %s goes through %s\n", v.paint("1;32", u.Name+" is up"), time.Since(v.start).Seconds(), what, u.Target)
+	if u.TakesEverything() {
+		v.printf("  try   curl https://www.example.com    ping 1.1.1.1\n")
+	}
+	if u.Detach {
+		v.printf("  look  bodkin status\n  stop  bodkin down %s\n", u.Name)
+	} else {
+		v.printf("  look  bodkin status (elsewhere)\n  stop  Ctrl-C, or bodkin down %s\n", u.Name)
+	}
+}
+
+// down says how the tunnel ended.
+func (v *voice) down(u *config.Up, cause error, leftovers []string) {
+	for _, l := range leftovers {
+		v.note("%s", l)
+	}
+	reason := ""
+	if cause != nil && !errors.Is(cause, context.Canceled) {
+		reason = ": " + carrier.Printable(cause.Error())
+	}
+	v.printf("%s is down%s; the machine is as it was\n", u.Name, reason)
+}
+
+func joinText[T fmt.Stringer](list []T) string {
+	texts := make([]string, len(list))
+	for i, s := range list {
+		texts[i] = s.String()
+	}
+	return strings.Join(texts, ", ")
+}
+
+// sayStatus prints what the tunnels say of themselves.
+func sayStatus(w io.Writer, list []Status) {
+	if len(list) == 0 {
+		fmt.Fprintln(w, "no tunnel is up")
+		return
+	}
+	for _, s := range list {
+		safety := "encrypted"
+		if !s.Encrypted {
+			safety = "NOT encrypted"
+		}
+		fmt.Fprintf(w, "%s  %s  %s  for %s\n", s.Name, s.State, s.Target, time.Since(s.Since).Round(time.Second))
+		row := func(name, format string, args ...any) {
+			fmt.Fprintf(w, "  %-10s %s\n", name, carrier.Printable(fmt.Sprintf(format, args...)))
+		}
+		row("carrier", "%s, %s from here to the far half", s.Carrier, safety)
+		row("emulators", "%s here, %s there (%s)", s.Near, s.Far, s.FarHalf)
+		row("addresses", "%s on %s, MTU %d", joinText(s.Addresses), s.Device, s.MTU)
+		row("routes", "%s", joinText(s.Routes))
+		if len(s.Exclude) > 0 {
+			row("not", "%s", joinText(s.Exclude))
+		}
+		if len(s.DNS) > 0 {
+			row("dns", "%s", joinText(s.DNS))
+		}
+		row("carried", "%.1f MB in %d packets out, %.1f MB in %d packets in", float64(s.OctetsOut)/1e6, s.PacketsOut, float64(s.OctetsIn)/1e6, s.PacketsIn)
+		for _, text := range s.Warnings {
+			row("warning", "%s", text)
+		}
+	}
+}
