@@ -7,15 +7,22 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // linkTimeout bounds the wait for a device to come up. The kernel does it in a
 // work queue, within milliseconds unless the machine is overloaded.
 const linkTimeout = 10 * time.Second
 
-// awaitLink returns when the kernel has found the device's carrier: from then on
-// packets pass and IPv6 works.
-func (m *Machine) awaitLink(ctx context.Context, device string) error {
+// linkRunning is when the kernel has found a device's carrier: from then on packets
+// pass and IPv6 works.
+func linkRunning(l netlink.Link) bool { return l.Attrs().OperState == netlink.OperUp }
+
+// linkThere is when there is a device at all.
+func linkThere(netlink.Link) bool { return true }
+
+// awaitLink returns when the device is as wanted.
+func (m *Machine) awaitLink(ctx context.Context, device string, wanted func(netlink.Link) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, linkTimeout)
 	defer cancel()
 	updates, done := make(chan netlink.LinkUpdate), make(chan struct{})
@@ -36,7 +43,7 @@ func (m *Machine) awaitLink(ctx context.Context, device string) error {
 			if !ok {
 				return fmt.Errorf("lab: %s: watching devices: the kernel ended it", m.Name)
 			}
-			if u.Link.Attrs().Name == device && u.Link.Attrs().OperState == netlink.OperUp {
+			if u.Header.Type == unix.RTM_NEWLINK && u.Link.Attrs().Name == device && wanted(u.Link) {
 				return nil
 			}
 		case <-ctx.Done():

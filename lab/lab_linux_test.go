@@ -688,3 +688,31 @@ func TestKilled(t *testing.T) {
 		}
 	}
 }
+
+func TestSSHTunnel(t *testing.T) {
+	l := sharedLab(t)
+	before, err := l.Laptop.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := l.SSHTunnel(t.Context(), "aes128-gcm@openssh.com", Web4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := exchange(l.Laptop, "tcp", netip.AddrPortFrom(Web4, WebPort)); err != nil {
+		t.Errorf("the web through ssh -w: %v", err)
+	}
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+	after, err := l.Laptop.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := Difference(before, after); len(d) != 0 {
+		t.Errorf("left on the laptop: %q", d)
+	}
+	if v, err := l.Gateway.Sysctl("net/ipv4/ip_forward"); err != nil || v != "0" {
+		t.Errorf("the gateway still forwards: %q, %v", v, err)
+	}
+}

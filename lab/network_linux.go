@@ -143,7 +143,7 @@ func cable(ctx context.Context, a, b end) error {
 		}
 	}
 	for _, e := range ends {
-		if err := e.machine.awaitLink(ctx, e.device); err != nil {
+		if err := e.machine.awaitLink(ctx, e.device, linkRunning); err != nil {
 			return err
 		}
 		if err := e.machine.addAddrs(e.device, e.addrs); err != nil {
