@@ -1,0 +1,161 @@
+// Package usernat is a tunnel.Port whose far side is an ordinary process's
+// sockets: the role SLiRP played. Packets go in at the Port; TCP connections,
+// UDP datagrams and pings come out of the host's kernel as this user's own, and
+// what comes back goes out of the Port as packets. It needs no privilege.
+//
+// The way of a packet in: WritePackets parses it (packet.go), joins fragments
+// (reassembly.go), asks the policy (policy.go), and hands TCP to a gVisor stack
+// that speaks nothing else (link.go, tcp.go, pump.go), UDP and ICMP echo to
+// sockets of their own (flows.go, udp.go, echo.go) and questions for the DNS
+// addresses to the host's resolvers (dns.go). The way out: all of these write
+// their packets into one outlet (outlet.go), from which ReadPackets takes them.
+//
+// It is honest. A SYN is answered only after the real connect succeeded; a
+// refused connection is a RST, an unreachable host an ICMP error, silence is
+// silence, and an echo reply is sent only for a real one. Nothing answers for an
+// address that is not there. What the policy or a limit turns away is told so at
+// once: ICMP administratively prohibited (RFC 1812, section 5.2.7.1; RFC 4443,
+// section 3.1), or a RST. Only what is malformed or comes from an impossible
+// source is dropped, and counted.
+//
+// It is not a hop: TTL and hop limit of UDP and ICMP echo pass through as they
+// are, so a traceroute from inside shows the host's own first router first.
+// Addresses in Config.DNS and Config.Host are answered by the NAT itself.
+package usernat
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// A Config says what a NAT does. It is not changed after New.
+type Config struct {
+	// DNS are the addresses at which DNS is answered on port 53, over UDP and
+	// TCP: 10.0.2.3 and an IPv6 one. They answer a ping too, since a ping asks
+	// whether this NAT is alive; any other port there is refused.
+	DNS []netip.Addr
+
+	// Host are aliases of the host itself, 10.0.2.2 and an IPv6 one: its
+	// loopback. They are prohibited unless Allow.Host.
+	Host []netip.Addr
+
+	// MTU is the largest ordinary IP packet in octets, 1280 to 65535; 0 is 1500.
+	MTU int
+
+	// Resolvers returns the host's resolvers in the order to try them. It must
+	// be safe for use by many goroutines. Nil: those of /etc/resolv.conf, read
+	// again when it changes.
+	Resolvers func() []netip.AddrPort
+
+	Allow  Policy
+	Limits Limits
+}
+
+// Limits bound what one tunnel may take of the host. A zero field takes its default.
+type Limits struct {
+	// Flows is the most TCP connections, UDP flows and ping flows open at once,
+	// together; by default 16,384. New lowers it to what RLIMIT_NOFILE leaves.
+	// At the limit the oldest idle UDP or ping flow makes room for a new one;
+	// a new TCP connection that finds none to displace is answered RST.
+	Flows int
+
+	// Dials is the most TCP connections being dialled at once; by default 1,024.
+	// At the limit the dial that has waited longest gives up its place when it
+	// has waited over a second, so that dead destinations do not starve others.
+	Dials int
+
+	// Buffered is the most octets of TCP payload held for all connections
+	// together, both directions; by default 64 MiB. A direction that stands
+	// still counts with its whole buffer. Near the limit buffers stop growing;
+	// over it new connections are answered RST, and those that have stood still
+	// for ten seconds are reset, the oldest first.
+	Buffered int
+}
+
+// Stats says what a NAT holds and what it turned away. Counts are since New.
+type Stats struct {
+	TCP, UDP, Echo, Dialing, Queries int // what is open now
+	Buffered                         int // octets of TCP payload held now, as last counted
+
+	OpenedTCP, OpenedUDP, OpenedEcho, OpenedQueries uint64
+
+	RefusedPolicy uint64 // prohibited by Policy
+	RefusedFlows  uint64 // at Limits.Flows, or out of descriptors
+	RefusedDials  uint64 // at Limits.Dials
+	Evicted       uint64 // idle UDP and ping flows that made room for others
+	RefusedMemory uint64 // connections refused or reset at Limits.Buffered
+	RefusedEcho   uint64 // pings refused because Ping is PingNone
+
+	DroppedSource    uint64 // packets from a source that cannot be
+	DroppedMalformed uint64 // packets that do not parse, or with a wrong checksum
+	DroppedFragments uint64 // fragments that overlapped, never became whole or found no room
+	DroppedOther     uint64 // protocols other than TCP, UDP and ICMP echo, refused or ignored
+	DroppedFull      uint64 // answers of ours that found the outlet full, datagrams a socket had no room for
+
+	Ping Ping // how pings leave the host
+}
+
+// Ping says which kind of socket carries pings.
+type Ping uint8
+
+// The kinds of ping.
+const (
+	PingUnknown Ping = iota // neither was tried with success, nor refused
+	PingSocket              // an unprivileged ping socket (net.ipv4.ping_group_range)
+	PingRaw                 // a raw socket
+	PingNone                // neither is permitted: pings are answered prohibited
+)
+
+// String returns the kind in words.
+func (p Ping) String() string {
+	switch p {
+	case PingSocket:
+		return "ping socket"
+	case PingRaw:
+		return "raw socket"
+	case PingNone:
+		return "not permitted"
+	}
+	return "unknown"
+}
+
+// Defaults of Limits and Config.
+const (
+	defaultMTU      = 1500
+	defaultFlows    = 16384
+	defaultDials    = 1024
+	defaultBuffered = 64 << 20
+)
+
+// complete returns c with its defaults filled in, or says what is wrong with it.
+func (c Config) complete() (Config, error) {
+	if c.MTU == 0 {
+		c.MTU = defaultMTU
+	}
+	if c.MTU < 1280 || c.MTU > 65535 {
+		return c, fmt.Errorf("usernat: MTU %d: not within 1280 to 65535", c.MTU)
+	}
+	for _, a := range append(append([]netip.Addr(nil), c.DNS...), c.Host...) {
+		if !a.IsValid() || a.Is4In6() || a.Zone() != "" || !validSource(a) {
+			return c, fmt.Errorf("usernat: own address %v: not a unicast address", a)
+		}
+	}
+	for _, p := range append(append([]netip.Prefix(nil), c.Allow.Only...), c.Allow.Deny...) {
+		if !p.IsValid() {
+			return c, fmt.Errorf("usernat: policy: prefix %v: not valid", p)
+		}
+	}
+	if c.Limits.Flows < 0 || c.Limits.Dials < 0 || c.Limits.Buffered < 0 {
+		return c, fmt.Errorf("usernat: limits %+v: negative", c.Limits)
+	}
+	if c.Limits.Flows == 0 {
+		c.Limits.Flows = defaultFlows
+	}
+	if c.Limits.Dials == 0 {
+		c.Limits.Dials = defaultDials
+	}
+	if c.Limits.Buffered == 0 {
+		c.Limits.Buffered = defaultBuffered
+	}
+	return c, nil
+}

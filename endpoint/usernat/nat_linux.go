@@ -1,0 +1,331 @@
+package usernat
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"github.com/bodkin-net/bodkin/tunnel"
+)
+
+// A NAT is a tunnel.Port in front of this host's sockets. Make one with New.
+type NAT struct {
+	c            Config
+	wanted       int        // Limits.Flows before the limit of open files
+	self4, self6 netip.Addr // what we speak from; not valid without an own address of that version
+	dns, host    map[netip.Addr]bool
+	resolvers    func() []netip.AddrPort
+	own          ownAddresses
+
+	out       *outlet
+	stack     *stack.Stack
+	link      *link
+	forwarder *tcp.Forwarder
+	dials     dials
+	conns     conns
+	sockets   *sockets
+	queries   chan struct{} // a place for each DNS query on its way
+	ids       atomic.Uint32 // of the packets made here (RFC 791, section 3.2)
+	flows     atomic.Int64  // places of Limits.Flows taken
+	count     counters
+
+	parts   reassembler // of the writing goroutine alone
+	echo    []byte      // of the writing goroutine alone: the echo request on its way out
+	expired time.Time   // when parts last gave up what is old
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	mu     sync.Mutex // guards closed, and wg against Add after Wait
+	closed bool
+	wg     sync.WaitGroup
+	done   chan struct{} // closed when Close has waited for everything
+}
+
+// counters are the counts of Stats.
+type counters struct {
+	tcp, udp, echo, queries                          atomic.Uint64
+	policy, limit, dials, evicted, memory, noEcho    atomic.Uint64
+	source, malformed, fragments, other, droppedFull atomic.Uint64
+}
+
+var _ tunnel.Port = (*NAT)(nil)
+
+// New makes a NAT. It raises the process's soft limit of open files to its hard
+// limit, since every flow is a descriptor, and lowers Limits.Flows to what that
+// leaves. Close it.
+func New(c Config) (*NAT, error) {
+	c, err := c.complete()
+	if err != nil {
+		return nil, err
+	}
+	wanted := c.Limits.Flows
+	c.Limits.Flows = min(wanted, raiseFiles())
+	n := &NAT{
+		c:         c,
+		wanted:    wanted,
+		dns:       make(map[netip.Addr]bool),
+		host:      make(map[netip.Addr]bool),
+		resolvers: c.Resolvers,
+		own:       ownAddresses{list: net.InterfaceAddrs},
+		out:       newOutlet(),
+		queries:   make(chan struct{}, maxQueries),
+		done:      make(chan struct{}),
+	}
+	if n.resolvers == nil {
+		n.resolvers = (&resolvConf{path: "/etc/resolv.conf"}).resolvers
+	}
+	for _, a := range c.Host {
+		n.host[a] = true
+		n.speakFrom(a)
+	}
+	for _, a := range c.DNS {
+		n.dns[a] = true
+		n.speakFrom(a)
+	}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	if n.stack, n.link, err = newStack(n); err != nil {
+		n.cancel()
+		return nil, err
+	}
+	if n.sockets, err = newSockets(n); err != nil {
+		n.cancel()
+		n.stack.Destroy()
+		return nil, err
+	}
+	n.sockets.ping.probe()
+	n.ids.Store(rand.Uint32())
+	n.dials.limit = c.Limits.Dials
+	n.conns.limit = int64(c.Limits.Buffered)
+	// The forwarder's own bound must never bite: ours says why it refuses.
+	n.forwarder = tcp.NewForwarder(n.stack, receiveBuffer, 2*c.Limits.Flows, n.serveTCP)
+	n.stack.SetTransportProtocolHandler(tcp.ProtocolNumber, n.newTCP)
+	n.start(n.sockets.run)
+	n.start(n.audit)
+	return n, nil
+}
+
+func (n *NAT) speakFrom(a netip.Addr) {
+	if a.Is4() {
+		n.self4 = a
+	} else {
+		n.self6 = a
+	}
+}
+
+// Caps implements tunnel.Port. All offloads are taken: checksums need not be
+// completed, and the super-packets of UDP go out by UDP_SEGMENT.
+func (n *NAT) Caps() tunnel.Caps {
+	return tunnel.Caps{
+		MTU:      n.c.MTU,
+		Offloads: tunnel.OffloadChecksum | tunnel.OffloadTSO4 | tunnel.OffloadTSO6 | tunnel.OffloadUSO,
+	}
+}
+
+// ReadPackets implements tunnel.Port.
+func (n *NAT) ReadPackets(p []tunnel.Packet) (int, error) { return n.out.read(p) }
+
+// WritePackets implements tunnel.Port. It never waits for a socket: what one has
+// no room for is dropped, as a router would (UDP), or held back by the
+// connection's window (TCP).
+func (n *NAT) WritePackets(p []tunnel.Packet) error {
+	if n.ctx.Err() != nil {
+		return net.ErrClosed
+	}
+	now := time.Now()
+	for i := range p {
+		n.take(&p[i], now)
+	}
+	if now.Sub(n.expired) > partTimeout/8 {
+		n.parts.expire(now)
+		n.expired = now
+	}
+	n.count.fragments.Store(n.parts.dropped)
+	return nil
+}
+
+// take brings one packet to where it belongs.
+func (n *NAT) take(p *tunnel.Packet, now time.Time) {
+	packet := p.Data
+	h, ok := parse(packet)
+	if !ok {
+		n.count.malformed.Add(1)
+		return
+	}
+	if !validSource(h.src) {
+		n.count.source.Add(1)
+		return
+	}
+	gso := p.GSO
+	if h.fragment() {
+		if packet, ok = n.parts.add(&h, packet, now); !ok {
+			return
+		}
+		if h, ok = parse(packet); !ok {
+			n.count.malformed.Add(1)
+			return
+		}
+		gso = tunnel.Offload{}
+	}
+	segment := h.payload(packet)
+	switch h.proto {
+	case protoTCP, protoUDP, protoICMP, protoICMPv6:
+		if !gso.NeedsChecksum && gso.Type == tunnel.GSONone && !sumHolds(&h, segment) {
+			n.count.malformed.Add(1)
+			return
+		}
+	}
+	switch {
+	case h.proto == protoTCP && len(segment) >= headerLenTCP:
+		n.link.inject(&h, packet)
+	case h.proto == protoUDP && len(segment) >= headerLenUDP:
+		n.takeUDP(&h, packet, gso, now)
+	case len(segment) >= headerLenICMP && (h.proto == protoICMP && h.src.Is4() && segment[0] == echoRequest4 ||
+		h.proto == protoICMPv6 && h.src.Is6() && segment[0] == echoRequest6):
+		n.takeEcho(&h, packet, now)
+	case h.proto == protoICMP, h.proto == protoICMPv6:
+		n.count.other.Add(1) // errors and neighbour messages: nothing here waits for them
+	case h.proto == protoTCP, h.proto == protoUDP:
+		n.count.malformed.Add(1)
+	default:
+		n.count.other.Add(1)
+		if n.permits(h.dst, now) {
+			n.sendError(&h, packet, noProtocol)
+		} else {
+			n.refuse(&h, packet)
+		}
+	}
+}
+
+// permits reports whether dst may be reached. It is the one place where the
+// policy is asked.
+func (n *NAT) permits(dst netip.Addr, now time.Time) bool {
+	switch {
+	case n.dns[dst]:
+		return true
+	case n.host[dst]:
+		return n.c.Allow.allowsAlias(dst)
+	}
+	return n.c.Allow.allows(dst, n.own.get(now))
+}
+
+// outer returns where in the real world dst lies: for the host's alias the
+// loopback, else dst itself.
+func (n *NAT) outer(dst netip.Addr) netip.Addr {
+	switch {
+	case !n.host[dst]:
+		return dst
+	case dst.Is4():
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	return netip.IPv6Loopback()
+}
+
+// place takes one of Limits.Flows; leave gives it back. At the limit it displaces
+// the oldest idle UDP or ping flow.
+func (n *NAT) place() bool {
+	for n.flows.Add(1) > int64(n.c.Limits.Flows) {
+		n.flows.Add(-1)
+		if !n.sockets.evict() {
+			n.count.limit.Add(1)
+			return false
+		}
+	}
+	return true
+}
+
+func (n *NAT) leave() { n.flows.Add(-1) }
+
+// start runs f in a goroutine that Close waits for. After Close it reports false.
+func (n *NAT) start(f func()) bool {
+	if !n.enter() {
+		return false
+	}
+	go func() {
+		defer n.wg.Done()
+		f()
+	}()
+	return true
+}
+
+// enter counts the calling goroutine among those that Close waits for, until
+// n.wg.Done. After Close it reports false.
+func (n *NAT) enter() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return false
+	}
+	n.wg.Add(1)
+	return true
+}
+
+// Close implements tunnel.Port: it ends every flow (a real connection with a
+// RST), wakes ReadPackets, and waits for every goroutine.
+func (n *NAT) Close() error {
+	n.mu.Lock()
+	if n.closed {
+		n.mu.Unlock()
+		<-n.done
+		return nil
+	}
+	n.closed = true
+	n.mu.Unlock()
+
+	n.cancel()       // ends dials and queries
+	n.out.close()    // frees what waits for room, the stack's goroutines among them
+	n.sockets.wake() // ends their loop
+	n.conns.reset()  // ends the pumps
+	n.stack.Close()  // ends handshakes, and what its goroutines wait for
+	n.wg.Wait()
+	n.stack.Destroy() // nobody uses it now
+	close(n.done)
+	return nil
+}
+
+// Notes says, in lines for the user, what this host keeps from the NAT.
+func (n *NAT) Notes() []string {
+	var notes []string
+	if n.sockets.ping.kind() == PingNone {
+		notes = append(notes, "ping does not work: this account may open neither ping sockets (net.ipv4.ping_group_range) nor raw ones")
+	}
+	if n.c.Limits.Flows < n.wanted {
+		notes = append(notes, fmt.Sprintf("at most %d connections at once: the limit of open files leaves no more", n.c.Limits.Flows))
+	}
+	return notes
+}
+
+// Stats returns what the NAT holds and what it turned away.
+func (n *NAT) Stats() Stats {
+	c := &n.count
+	s := Stats{
+		Dialing:          n.dials.dialing(),
+		Queries:          len(n.queries),
+		OpenedTCP:        c.tcp.Load(),
+		OpenedUDP:        c.udp.Load(),
+		OpenedEcho:       c.echo.Load(),
+		OpenedQueries:    c.queries.Load(),
+		RefusedPolicy:    c.policy.Load(),
+		RefusedFlows:     c.limit.Load(),
+		RefusedDials:     c.dials.Load(),
+		Evicted:          c.evicted.Load(),
+		RefusedMemory:    c.memory.Load(),
+		RefusedEcho:      c.noEcho.Load(),
+		DroppedSource:    c.source.Load(),
+		DroppedMalformed: c.malformed.Load(),
+		DroppedFragments: c.fragments.Load(),
+		DroppedOther:     c.other.Load(),
+		DroppedFull:      c.droppedFull.Load(),
+	}
+	s.TCP, s.Buffered = n.conns.size(), int(n.conns.charged.Load())
+	s.UDP, s.Echo = n.sockets.size()
+	s.Ping = n.sockets.ping.kind()
+	return s
+}

@@ -1,0 +1,24 @@
+//go:build !linux
+
+package usernat
+
+import (
+	"fmt"
+	"runtime"
+
+	"github.com/bodkin-net/bodkin/tunnel"
+)
+
+// A NAT is a tunnel.Port in front of this host's sockets. It exists on Linux only.
+type NAT struct{ tunnel.Port }
+
+// New reports that there is no NAT on this system yet.
+func New(Config) (*NAT, error) {
+	return nil, fmt.Errorf("usernat: not available on %s", runtime.GOOS)
+}
+
+// Stats returns what the NAT holds and what it turned away.
+func (n *NAT) Stats() Stats { return Stats{} }
+
+// Notes says what this host keeps from the NAT.
+func (n *NAT) Notes() []string { return nil }

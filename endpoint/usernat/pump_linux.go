@@ -1,0 +1,339 @@
+package usernat
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+// peekSize is how much of the outer socket's receive queue is asked about at
+// once: a few super-packets, so that one peek serves several writes.
+const peekSize = 256 << 10
+
+// chunkSize is how much is put into one segment inwards: what the stack makes a
+// super-packet of at most, given its own allowance for headers, and within the
+// largest pooled buffer of 64 KiB.
+const chunkSize = gsoMaxSize - 160 - 1
+
+// lastPatience ends a connection that both sides have closed and whose inner
+// side takes nothing of what is left for so long.
+const lastPatience = 10 * time.Minute
+
+// A conn is one TCP connection: an endpoint of the stack inside, a socket
+// outside, and two pumps that move what one has into the other without holding
+// it in between. Reads and writes of the socket are made inside the runtime's
+// poller's callbacks and never wait, so no lock of the stack is held over a wait.
+type conn struct {
+	n     *NAT
+	outer *net.TCPConn
+	raw   syscall.RawConn
+	ep    tcpip.Endpoint
+	wq    waiter.Queue
+
+	endOnce sync.Once
+	upDone  chan struct{} // closed when all from inside has gone out
+	inner   chan struct{} // has a token when the endpoint has something new
+
+	up, down stall
+}
+
+func newConn(n *NAT, outer *net.TCPConn) *conn {
+	return &conn{n: n, outer: outer, upDone: make(chan struct{})}
+}
+
+// run carries the connection until it has ended.
+func (c *conn) run(ep tcpip.Endpoint) {
+	c.ep = ep
+	raw, err := c.outer.SyscallConn()
+	if err != nil || !c.n.conns.add(c) {
+		c.reset()
+		return
+	}
+	defer c.n.conns.remove(c)
+	c.raw = raw
+	// Urgent data is plain data here. Without this a read would stop at its mark.
+	raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_OOBINLINE, 1) })
+	ep.SocketOptions().SetKeepAlive(true)
+	idle, interval := tcpip.KeepaliveIdleOption(innerIdle), tcpip.KeepaliveIntervalOption(innerInterval)
+	ep.SetSockOpt(&idle)
+	ep.SetSockOpt(&interval)
+	ep.SetSockOptInt(tcpip.KeepaliveCountOption, innerCount)
+
+	entry, inner := waiter.NewChannelEntry(waiter.ReadableEvents | waiter.EventHUp | waiter.EventErr)
+	c.wq.EventRegister(&entry)
+	defer c.wq.EventUnregister(&entry)
+	c.inner = inner
+
+	var down sync.WaitGroup
+	down.Add(1)
+	downDone := make(chan struct{})
+	go func() {
+		defer down.Done()
+		defer close(downDone)
+		c.pumpDown()
+	}()
+	c.pumpUp(downDone)
+	close(c.upDone)
+	c.outer.SetReadDeadline(time.Unix(1, 0)) // wakes a pumpDown that only watches; one that moves ignores it
+	down.Wait()
+	c.outer.Close()
+	c.drain()
+	ep.Close()
+}
+
+// reset ends the connection at once, with a RST on both sides.
+func (c *conn) reset() {
+	c.endOnce.Do(func() {
+		c.ep.Abort()
+		c.outer.SetLinger(0)
+		c.outer.Close()
+	})
+}
+
+// pumpUp moves from the endpoint to the socket until either ends, then passes
+// the end on and watches the endpoint until the other direction is done.
+func (c *conn) pumpUp(downDone <-chan struct{}) {
+	defer c.up.end(c)
+	w := socketWriter{}
+	var inner tcpip.Error
+	move := func(fd uintptr) bool {
+		w.fd = int(fd)
+		for {
+			w.err = nil
+			res, err := c.ep.Read(&w, tcpip.ReadOptions{})
+			if res.Count > 0 {
+				c.up.end(c)
+				if ep, ok := c.ep.(*tcp.Endpoint); ok && !c.n.conns.tight() {
+					ep.ModerateRecvBuf(res.Count)
+				}
+			}
+			if w.err == unix.EAGAIN {
+				c.up.begin(c, c.ep.SocketOptions().GetReceiveBufferSize())
+				return false
+			}
+			if w.err != nil {
+				return true
+			}
+			if err != nil {
+				inner = err
+				return true
+			}
+		}
+	}
+	for {
+		inner = nil
+		if err := c.raw.Write(move); err != nil || w.err != nil {
+			c.reset()
+			return
+		}
+		switch inner.(type) {
+		case *tcpip.ErrWouldBlock:
+			<-c.inner
+			continue
+		case *tcpip.ErrClosedForReceive:
+			if c.outer.CloseWrite() != nil {
+				c.reset()
+				return
+			}
+		default:
+			c.reset()
+			return
+		}
+		break
+	}
+	for { // a RST may still come from inside
+		select {
+		case <-downDone:
+			return
+		case <-c.inner:
+			if c.failed() {
+				c.reset()
+				return
+			}
+		}
+	}
+}
+
+// failed reports whether the endpoint has ended with an error.
+func (c *conn) failed() bool { return tcp.EndpointState(c.ep.State()) == tcp.StateError }
+
+// pumpDown moves from the socket to the endpoint until either ends, then passes
+// the end on and watches the socket until the other direction is done.
+func (c *conn) pumpDown() {
+	defer c.down.end(c)
+	entry, writable := waiter.NewChannelEntry(waiter.WritableEvents | waiter.EventHUp | waiter.EventErr)
+	c.wq.EventRegister(&entry)
+	defer c.wq.EventUnregister(&entry)
+	r := socketReader{}
+	var outer error
+	var inner tcpip.Error
+	move := func(fd uintptr) bool {
+		r.fd = int(fd)
+		for {
+			if r.left == 0 {
+				n, err := peek(r.fd)
+				if err == unix.EAGAIN {
+					return false
+				}
+				if err != nil || n == 0 {
+					outer = err
+					if err == nil {
+						outer = io.EOF
+					}
+					return true
+				}
+				r.left = n
+			}
+			// Atomic: else a buffer that shrinks meanwhile would lose octets read.
+			n, err := c.ep.Write(&r, tcpip.WriteOptions{Atomic: true})
+			if err != nil {
+				inner = err
+				return true
+			}
+			if n > 0 {
+				c.down.end(c)
+			}
+		}
+	}
+	for {
+		outer, inner = nil, nil
+		err := c.raw.Read(move)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			c.outer.SetReadDeadline(time.Time{}) // meant for the watch below
+			continue
+		}
+		if err != nil || (outer != nil && outer != io.EOF) {
+			c.reset()
+			return
+		}
+		if outer == io.EOF {
+			if c.ep.Shutdown(tcpip.ShutdownWrite) != nil {
+				c.reset()
+				return
+			}
+			break
+		}
+		if _, full := inner.(*tcpip.ErrWouldBlock); !full {
+			c.reset()
+			return
+		}
+		c.down.begin(c, c.ep.SocketOptions().GetSendBufferSize())
+		<-writable
+	}
+	// A RST may still come from outside.
+	err := c.raw.Read(func(fd uintptr) bool {
+		select {
+		case <-c.upDone:
+			return true
+		default:
+		}
+		errno, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
+		outer = err
+		if err == nil && errno != 0 {
+			outer = syscall.Errno(errno)
+		}
+		return outer != nil
+	})
+	if err == nil && outer != nil && outer != io.EOF {
+		c.reset()
+	}
+}
+
+// drain waits until the inner side has taken what is left for it.
+func (c *conn) drain() {
+	t := time.NewTimer(lastPatience)
+	defer t.Stop()
+	for {
+		switch s := tcp.EndpointState(c.ep.State()); s {
+		case tcp.StateClose, tcp.StateError, tcp.StateTimeWait:
+			return
+		}
+		select {
+		case <-c.inner:
+		case <-t.C:
+			c.ep.Abort()
+			return
+		case <-c.n.ctx.Done():
+			c.ep.Abort()
+			return
+		}
+	}
+}
+
+// A socketWriter writes to a socket as far as it goes without waiting.
+type socketWriter struct {
+	fd  int
+	err error // EAGAIN: it took no more
+}
+
+func (w *socketWriter) Write(p []byte) (int, error) {
+	done := 0
+	for done < len(p) {
+		n, err := unix.SendmsgN(w.fd, p[done:], nil, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			w.err = err
+			return done, err
+		}
+		done += n
+	}
+	return done, nil
+}
+
+// A socketReader gives the endpoint what is known to wait at a socket.
+type socketReader struct {
+	fd   int
+	left int // octets that wait, at least
+}
+
+// Len implements tcpip.Payloader.
+func (r *socketReader) Len() int { return min(r.left, chunkSize) }
+
+// Read implements io.Reader. The stack asks for Len octets at most and must get
+// them all; since they wait, it does.
+func (r *socketReader) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for {
+		n, err := unix.Read(r.fd, p)
+		if err == unix.EINTR {
+			continue
+		}
+		if err == nil && n < len(p) {
+			err = io.ErrUnexpectedEOF
+		}
+		if n > 0 {
+			r.left -= n
+		}
+		return max(n, 0), err
+	}
+}
+
+// peek returns how many octets wait at the socket, up to peekSize, without
+// copying any; 0 is the end. One call tells what FIONREAD and a read would.
+func peek(fd int) (int, error) {
+	for {
+		n, _, errno := unix.Syscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(nil)), peekSize,
+			unix.MSG_PEEK|unix.MSG_TRUNC|unix.MSG_DONTWAIT, 0, 0)
+		if errno == unix.EINTR {
+			continue
+		}
+		if errno != 0 {
+			return 0, errno
+		}
+		return int(n), nil
+	}
+}

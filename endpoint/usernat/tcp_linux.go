@@ -1,0 +1,273 @@
+package usernat
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	gheader "gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+)
+
+const (
+	// dialTimeout ends a dial with ICMP host unreachable. The inner side has
+	// sent its SYN five times by then and goes on by its own patience.
+	dialTimeout = 30 * time.Second
+
+	// yieldAfter is how long a dial keeps its place against a newcomer: one
+	// retransmission of its SYN (RFC 6298, section 2).
+	yieldAfter = time.Second
+)
+
+// Keepalive. Towards the real world it is there to keep middleboxes' tables and
+// to end what nobody answers; inwards, to end flows of machines that vanished.
+// It is slow to judge, since the tunnel may be away for a while and come back.
+const (
+	outerIdle, outerInterval, outerCount = 2 * time.Minute, time.Minute, 10
+	innerIdle, innerInterval, innerCount = 10 * time.Minute, 5 * time.Minute, 12
+)
+
+// A dial is a SYN that waits for its answer.
+type dial struct {
+	since     time.Time
+	syn       []byte // the packet, headers only: what an ICMP error quotes
+	header    header // of syn
+	connected bool   // the real connection stands, the handshake inside is under way
+	ctx       context.Context
+	cancel    context.CancelFunc
+}
+
+// dials are the SYNs under way, by their four-tuple. A repeated SYN finds its
+// dial here and is ignored.
+type dials struct {
+	limit int
+
+	mu      sync.Mutex
+	m       map[stack.TransportEndpointID]*dial
+	waiting int // those not yet connected
+}
+
+var (
+	errRepeated = errors.New("repeated SYN")
+	errNoPlace  = errors.New("no place")
+)
+
+// begin enters a dial for id. It cancels the oldest one if that makes the place.
+func (t *dials) begin(ctx context.Context, id stack.TransportEndpointID, now time.Time) (*dial, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.m[id] != nil {
+		return nil, errRepeated
+	}
+	if t.waiting >= t.limit && !t.displace(now) {
+		return nil, errNoPlace
+	}
+	if t.m == nil {
+		t.m = make(map[stack.TransportEndpointID]*dial)
+	}
+	d := &dial{since: now}
+	d.ctx, d.cancel = context.WithTimeout(ctx, dialTimeout)
+	t.m[id] = d
+	t.waiting++
+	return d, nil
+}
+
+// displace cancels the dial that has waited longest, if that is long enough.
+func (t *dials) displace(now time.Time) bool {
+	var oldest *dial
+	for _, d := range t.m {
+		if !d.connected && d.ctx.Err() == nil && (oldest == nil || d.since.Before(oldest.since)) {
+			oldest = d
+		}
+	}
+	if oldest == nil || now.Sub(oldest.since) < yieldAfter {
+		return false
+	}
+	oldest.cancel()
+	oldest.connected = true // its place is given; end must not give it again
+	t.waiting--
+	return true
+}
+
+func (t *dials) get(id stack.TransportEndpointID) *dial {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.m[id]
+}
+
+// connect marks d as no longer waiting for the real world.
+func (t *dials) connect(d *dial) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !d.connected {
+		d.connected = true
+		t.waiting--
+	}
+}
+
+func (t *dials) end(id stack.TransportEndpointID, d *dial) {
+	t.connect(d)
+	d.cancel()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.m, id)
+}
+
+func (t *dials) dialing() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.waiting
+}
+
+// newTCP is called by the stack for every segment that belongs to no connection,
+// with the segment in pkt. Reporting false has the stack answer RST.
+func (n *NAT) newTCP(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
+	ip, segment := pkt.NetworkHeader().Slice(), pkt.TransportHeader().Slice()
+	if len(segment) < headerLenTCP {
+		return true
+	}
+	if f := gheader.TCP(segment).Flags(); !f.Contains(gheader.TCPFlagSyn) || f.Intersects(gheader.TCPFlagAck|gheader.TCPFlagRst) {
+		return false
+	}
+	syn := append(append(make([]byte, 0, len(ip)+len(segment)), ip...), segment...)
+	h := header{
+		src: addrOf(id.RemoteAddress), dst: addrOf(id.LocalAddress),
+		proto: protoTCP, offset: len(ip), end: len(syn),
+	}
+	now := time.Now()
+	if !n.permits(h.dst, now) {
+		n.refuse(&h, syn)
+		return true
+	}
+	if n.dns[h.dst] && id.LocalPort != dnsPort {
+		return false
+	}
+	if n.conns.over() {
+		n.count.memory.Add(1)
+		return false
+	}
+	d, err := n.dials.begin(n.ctx, id, now)
+	if err == errRepeated {
+		return true
+	}
+	if err != nil {
+		n.count.dials.Add(1)
+		return false
+	}
+	d.syn, d.header = syn, h
+	if !n.place() {
+		n.dials.end(id, d)
+		return false
+	}
+	if !n.forwarder.HandlePacket(id, pkt) {
+		n.dials.end(id, d)
+		n.leave()
+		return false
+	}
+	return true
+}
+
+// serveTCP is the life of one connection. The forwarder starts it in a goroutine
+// of its own.
+func (n *NAT) serveTCP(r *tcp.ForwarderRequest) {
+	id := r.ID()
+	d := n.dials.get(id)
+	if d == nil || !n.enter() {
+		r.Complete(false)
+		return
+	}
+	defer n.wg.Done()
+	defer n.leave()
+
+	outer, err := n.dial(d.ctx, netip.AddrPortFrom(d.header.dst, id.LocalPort))
+	n.dials.connect(d)
+	if err != nil {
+		why, reset := dialReason(err)
+		if out := outOfSockets(err); out {
+			n.count.limit.Add(1)
+		}
+		if !reset {
+			n.sendError(&d.header, d.syn, why)
+		}
+		r.Complete(reset)
+		n.dials.end(id, d)
+		return
+	}
+	c := newConn(n, outer)
+	ep, terr := r.CreateEndpoint(&c.wq)
+	r.Complete(false)
+	n.dials.end(id, d)
+	if terr != nil {
+		outer.SetLinger(0)
+		outer.Close()
+		return
+	}
+	n.count.tcp.Add(1)
+	c.run(ep)
+}
+
+// dial connects to the real dst: to the host's resolvers when dst is a DNS
+// address, to its loopback when dst is its alias.
+func (n *NAT) dial(ctx context.Context, dst netip.AddrPort) (*net.TCPConn, error) {
+	if n.dns[dst.Addr()] {
+		return n.dialResolver(ctx)
+	}
+	return dialTCP(ctx, netip.AddrPortFrom(n.outer(dst.Addr()), dst.Port()))
+}
+
+func dialTCP(ctx context.Context, dst netip.AddrPort) (*net.TCPConn, error) {
+	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: outerIdle, Interval: outerInterval, Count: outerCount,
+	}}
+	c, err := d.DialContext(ctx, "tcp", dst.String()) // Go sets TCP_NODELAY
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.TCPConn), nil
+}
+
+// dialReason says what the inner side is told about a dial that ended with err:
+// a RST, or the reason of an ICMP error.
+func dialReason(err error) (r reason, reset bool) {
+	var errno syscall.Errno
+	errors.As(err, &errno)
+	switch errno {
+	case syscall.ECONNREFUSED, syscall.ECONNRESET:
+		return 0, true
+	case syscall.ENETUNREACH, syscall.EAFNOSUPPORT, syscall.ENETDOWN:
+		return noNetwork, false
+	case syscall.EACCES, syscall.EPERM:
+		return prohibited, false
+	case syscall.ENOPROTOOPT: // Linux's word for ICMP protocol unreachable
+		return noProtocol, false
+	}
+	if outOfSockets(err) {
+		return 0, true
+	}
+	return noHost, false // a timeout, a displaced dial, EHOSTUNREACH, and what else there may be
+}
+
+// outOfSockets reports whether err says that this process or host has no more
+// sockets or ports to give.
+func outOfSockets(err error) bool {
+	for _, e := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// addrOf turns the stack's address into ours.
+func addrOf(a tcpip.Address) netip.Addr {
+	if a.Len() == 4 {
+		return netip.AddrFrom4(a.As4())
+	}
+	return netip.AddrFrom16(a.As16())
+}
