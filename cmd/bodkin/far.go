@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
 	"runtime"
 	"runtime/debug"
 
 	"github.com/bodkin-net/bodkin/carrier"
+	"github.com/bodkin-net/bodkin/endpoint/tun"
 	"github.com/bodkin-net/bodkin/endpoint/usernat"
+	"github.com/bodkin-net/bodkin/host"
 	"github.com/bodkin-net/bodkin/link/native"
 	"github.com/bodkin-net/bodkin/tunnel"
 )
@@ -48,6 +49,10 @@ func software() string {
 // it does not matter, and large packets cost least.
 const natMTU = 65535
 
+// kernelMTU is what a kernel interface takes that may forward: beyond it the
+// paths are those of Ethernet.
+const kernelMTU = 1500
+
 // heapLimit is where the collector begins to work harder rather than let the
 // heap grow: a side is to stay small beside what it serves.
 const heapLimit = 24 << 20
@@ -55,55 +60,43 @@ const heapLimit = 24 << 20
 // A farHalf is what the far side was asked for.
 type farHalf struct {
 	stream carrier.Stream
-	grant  native.Asks // what the peer may have opened
-	policy usernat.Policy
-	log    io.Writer
+	kernel bool           // a kernel interface in the place of the userspace NAT
+	grant  native.Asks    // what the peer may have opened
+	policy usernat.Policy // of the NAT
 }
 
-// run carries packets between the stream and a userspace NAT until the peer
+// run carries packets between the stream and this side's emulator until the peer
 // ends it.
 func (f *farHalf) run(ctx context.Context) error {
 	debug.SetMemoryLimit(heapLimit)
-	var nat *usernat.NAT
+	var port tunnel.Port
+	release := func() error { return nil }
 	link, _, _, err := native.Accept(ctx, f.stream, func(peer native.Hello) (native.Hello, error) {
-		networks := peer.Networks
-		if len(networks) == 0 {
-			networks = defaultNetworks
-		}
-		mine := native.Hello{Software: software(), Emulator: native.EmulatorNAT}
-		var c usernat.Config
-		for _, n := range networks {
-			if n.Addr().BitLen()-n.Bits() < 5 {
-				return mine, fmt.Errorf("the network %v has no room for the tunnel's addresses", n)
-			}
-			mine.Yours = append(mine.Yours, netip.PrefixFrom(within(n, hostPeer), n.Bits()))
-			mine.Mine = append(mine.Mine, within(n, hostTwo))
-			mine.DNS = append(mine.DNS, within(n, hostThree))
-		}
-		c.MTU = natMTU
-		c.DNS, c.Host = mine.DNS, mine.Mine
-		c.Allow = f.policy
-		asks := peer.Asks & f.grant
-		c.Allow.Host = c.Allow.Host || asks&native.AskHost != 0
-		c.Allow.LinkLocal = c.Allow.LinkLocal || asks&native.AskLinkLocal != 0
-		if refused := peer.Asks &^ f.grant; refused != 0 {
-			mine.Notes = append(mine.Notes, "the far side's own settings do not let the peer open more")
-		}
-		var err error
-		if nat, err = usernat.New(c); err != nil {
+		mine, err := offer(peer.Networks)
+		if err != nil {
 			return mine, err
 		}
-		mine.Notes = append(mine.Notes, nat.Notes()...)
-		mine.Receives = nat.Caps()
+		if f.kernel {
+			port, release, err = kernelPort(&mine)
+		} else {
+			port, err = f.natPort(&mine, peer.Asks)
+		}
+		if err != nil {
+			return mine, err
+		}
+		mine.Receives = port.Caps()
 		return mine, nil
 	})
 	if err != nil {
-		if nat != nil {
-			nat.Close()
+		if port != nil {
+			port.Close()
 		}
-		return err
+		return errors.Join(err, release())
 	}
-	err = tunnel.Join(ctx, link, nat)
+	err = tunnel.Join(ctx, link, port)
+	if undone := release(); undone != nil {
+		return undone
+	}
 	var closed *native.ClosedError
 	if errors.As(err, &closed) || errors.Is(err, io.EOF) {
 		return nil
@@ -111,12 +104,56 @@ func (f *farHalf) run(ctx context.Context) error {
 	return err
 }
 
-// quiet keeps the far half's words off the stream: its standard error is the
-// near side's to show.
-func (f *farHalf) say(format string, args ...any) {
-	w := f.log
-	if w == nil {
-		w = os.Stderr
+// offer is the hello of a side that gives addresses out of the networks.
+func offer(networks []netip.Prefix) (native.Hello, error) {
+	mine := native.Hello{Software: software()}
+	if len(networks) == 0 {
+		networks = defaultNetworks
 	}
-	fmt.Fprintf(w, "bodkin far: "+format+"\n", args...)
+	for _, n := range networks {
+		if n.Addr().BitLen()-n.Bits() < 5 {
+			return mine, fmt.Errorf("the network %v has no room for the tunnel's addresses", n)
+		}
+		mine.Yours = append(mine.Yours, netip.PrefixFrom(within(n, hostPeer), n.Bits()))
+		mine.Mine = append(mine.Mine, within(n, hostTwo))
+	}
+	return mine, nil
+}
+
+// natPort makes a userspace NAT at the addresses of mine, which it completes.
+func (f *farHalf) natPort(mine *native.Hello, asks native.Asks) (tunnel.Port, error) {
+	mine.Emulator = native.EmulatorNAT
+	for _, p := range mine.Yours {
+		mine.DNS = append(mine.DNS, within(p, hostThree))
+	}
+	c := usernat.Config{MTU: natMTU, DNS: mine.DNS, Host: mine.Mine, Allow: f.policy}
+	granted := asks & f.grant
+	c.Allow.Host = c.Allow.Host || granted&native.AskHost != 0
+	c.Allow.LinkLocal = c.Allow.LinkLocal || granted&native.AskLinkLocal != 0
+	if asks != granted {
+		mine.Notes = append(mine.Notes, "the far side's own settings decide what is open, and do not open what was asked for")
+	}
+	return usernat.New(c)
+}
+
+// kernelPort makes a kernel interface with this side's addresses of mine, which
+// it completes. release takes it back.
+func kernelPort(mine *native.Hello) (port tunnel.Port, release func() error, err error) {
+	release = func() error { return nil }
+	mine.Emulator = native.EmulatorKernel
+	file, name, err := tun.Create("bodkin%d")
+	if err != nil {
+		return nil, release, err
+	}
+	w := host.Wish{Name: name, Device: name, MTU: kernelMTU}
+	for i, p := range mine.Yours {
+		w.Addrs = append(w.Addrs, netip.PrefixFrom(mine.Mine[i], p.Bits()))
+	}
+	state, err := host.Set(w, journalDir())
+	if err != nil {
+		file.Close()
+		return nil, release, err
+	}
+	port, err = tun.Open(file, kernelMTU)
+	return port, state.Undo, err
 }

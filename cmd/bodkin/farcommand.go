@@ -20,6 +20,7 @@ import (
 // forced command in authorized_keys names.
 func farHalfCommand() *cobra.Command {
 	var nonce, listen string
+	var kernel bool
 	var allow, only, deny []string
 	cmd := &cobra.Command{
 		Use:   farCommand,
@@ -33,7 +34,7 @@ What the near half asks for with --allow is granted only where the near half sta
 this itself; as a forced command, the flags here decide.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			f := farHalf{log: cmd.ErrOrStderr()}
+			f := farHalf{kernel: kernel}
 			var err error
 			if f.policy, err = parsePolicy(allow, only, deny); err != nil {
 				return err
@@ -68,11 +69,13 @@ this itself; as a forced command, the flags here decide.`,
 	flags := cmd.Flags()
 	flags.StringVar(&nonce, "nonce", "", "what the near half knows this start by")
 	flags.StringVar(&listen, "listen", "", "measure over a bare TCP port, one tunnel, unprotected")
+	flags.BoolVar(&kernel, "kernel", false, "measure with a kernel interface at this end")
 	flags.StringArrayVar(&allow, "allow", nil, "open beside the default: host (the loopback and addresses of this machine), link-local")
 	flags.StringArrayVar(&only, "only", nil, "let the near half reach this `CIDR` only (repeat for more)")
 	flags.StringArrayVar(&deny, "deny", nil, "do not let it reach this `CIDR` (repeat for more)")
 	flags.MarkHidden("nonce")
 	flags.MarkHidden("listen")
+	flags.MarkHidden("kernel")
 	return cmd
 }
 

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -16,7 +15,6 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/term"
 
-	"github.com/bodkin-net/bodkin/carrier"
 	"github.com/bodkin-net/bodkin/carrier/farhalf"
 	"github.com/bodkin-net/bodkin/carrier/tcp"
 	"github.com/bodkin-net/bodkin/config"

@@ -13,7 +13,6 @@ import (
 
 	"github.com/bodkin-net/bodkin/carrier"
 	"github.com/bodkin-net/bodkin/config"
-	"github.com/bodkin-net/bodkin/endpoint/tun"
 	"github.com/bodkin-net/bodkin/host"
 	"github.com/bodkin-net/bodkin/link/native"
 	"github.com/bodkin-net/bodkin/tunnel"
