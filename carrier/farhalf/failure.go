@@ -1,0 +1,73 @@
+package farhalf
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/bodkin-net/bodkin/carrier"
+)
+
+const (
+	hintShell   = `see what "ssh HOST true" prints; the account needs a shell that runs commands, or the forced command "bodkin far"`
+	hintInstall = `install bodkin there and let the key run it: command="bodkin far" in authorized_keys`
+)
+
+// failures says for each code of FAIL what it means and what to try.
+var failures = map[string]struct{ reason, hint string }{
+	"nodir":   {"the far side has no directory that it can be put in", "make ~/.cache writable there, or " + hintInstall},
+	"unsafe":  {"the far side has no private directory that it can be put in", "remove what is in its place there, or " + hintInstall},
+	"noexec":  {"the far side lets no program run from where the account may write", hintInstall},
+	"nospace": {"the far side's disk is full, or the account's quota is used up", "make room there, or " + hintInstall},
+	"short":   {"the far side could not store it whole", "look for a full disk or a broken gzip there"},
+	"hash":    {"it arrived damaged at the far side", "try again; if that does not help, suspect the disk there"},
+	"notrun":  {"the far side took it but cannot put it in its place", hintInstall},
+}
+
+// failure is the error for a FAIL line.
+func (st *starting) failure(code, text string) error {
+	f, known := failures[code]
+	if !known {
+		return st.refused(fmt.Sprintf("it failed to start: %s: %s", code, text), hintInstall, nil)
+	}
+	return st.refused(f.reason+": "+text, f.hint, nil)
+}
+
+// ended is the error for a Stream that ended in the middle of the dialogue.
+func (st *starting) ended(err error) error {
+	var refused *carrier.RefusedError
+	if errors.As(err, &refused) {
+		return err
+	}
+	// A status says that the login worked and its shell, or what stands in its
+	// place, is what ended: that will happen again.
+	// After the upload, 126 and 127 are what exec in the script ends with, before
+	// it only 126 is (sh, XCU 2.8.2).
+	var exit interface{ ExitCode() int }
+	status := 0
+	if errors.As(err, &exit) {
+		status = exit.ExitCode()
+	}
+	switch {
+	case status == 126, status == 127 && st.result.Uploaded:
+		return st.refused("the far side does not let it run: "+err.Error()+st.saying(), hintInstall, err)
+	case status > 0:
+		return st.refused("the login ended without starting it: "+err.Error()+st.saying(), hintShell, err)
+	case carrier.IsClosed(err):
+		return st.refused("the login ended without starting it"+st.saying(), hintShell, err)
+	}
+	return fmt.Errorf("far half: %w%s", err, st.saying())
+}
+
+func (st *starting) refused(reason, hint string, err error) error {
+	return &carrier.RefusedError{Layer: "far half", Reason: reason, Hint: hint, Err: err}
+}
+
+// saying is what the far side printed last, as the end of a sentence.
+func (st *starting) saying() string {
+	st.dialogue.said.Write(st.dialogue.buf)
+	st.dialogue.buf = nil
+	if last := st.dialogue.said.Last(); last != "" {
+		return fmt.Sprintf("; the far side said: %q", last)
+	}
+	return ""
+}

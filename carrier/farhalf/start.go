@@ -1,0 +1,221 @@
+// Package farhalf starts bodkin at the far side of a login that gives nothing but
+// a shell: nothing is installed there, and nobody there is root.
+//
+//	near half                                far side
+//	---------                                --------
+//	Command, to the login shell         -->  is a build with one of these hashes here?
+//	                                         then it runs, and says READY
+//	                                    <--  BODKIN nonce NEED Linux x86_64 gzip
+//	gzip 5012345 15012345 hash          -->  is there a directory to run it from?
+//	                                    <--  BODKIN nonce SEND /home/me/.cache/bodkin
+//	5,012,345 octets                    -->  checked, renamed, run
+//	                                    <--  BODKIN nonce READY 1
+//
+// After the line READY the Stream is the link's. Instead of any line may come
+// "BODKIN nonce FAIL code text", and before any, whatever rc files print. Neither
+// the text of the command nor an echo of it holds such a line.
+package farhalf
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/bodkin-net/bodkin/carrier"
+)
+
+// version is what READY says: the link that follows. Link versions are settled by
+// the link itself; this one changes when the line's meaning does.
+const version = "1"
+
+// Options say what Start needs to know.
+type Options struct {
+	Nonce  string // the one in the command
+	Builds Builds // what can be sent
+
+	// Progress, if not nil, is called while a build is sent, from another
+	// goroutine, with octets on the wire; the last call has done equal to total.
+	// Start returns after that.
+	Progress func(done, total int64)
+}
+
+// A Result says what Start did.
+type Result struct {
+	Uploaded  bool
+	Octets    int64  // sent for the upload, compressed
+	Directory string // where the far side put it, printable; empty if not uploaded
+}
+
+// Start leads the dialogue on a Stream whose far side runs Command, and returns
+// the Stream that the far half listens on. No octet that follows READY is lost.
+//
+// What cannot be helped by trying again is a *carrier.RefusedError with a hint. If
+// ctx ends first, so does Start. On an error the Stream is closed.
+func Start(ctx context.Context, s carrier.Stream, o Options) (carrier.Stream, Result, error) {
+	stop := context.AfterFunc(ctx, func() { s.Close() })
+	st := &starting{Stream: s, Options: o, dialogue: newDialogue(o.Nonce)}
+	err := st.run()
+	if !stop() && ctx.Err() != nil {
+		err = fmt.Errorf("far half: waiting for it to start: %w%s", context.Cause(ctx), st.saying())
+	}
+	if err != nil {
+		s.Close()
+		return carrier.Stream{}, st.result, err
+	}
+	if len(st.dialogue.buf) > 0 {
+		s.ReadWriteCloser = &resumed{Stream: s, left: st.dialogue.buf}
+	}
+	return s, st.result, nil
+}
+
+// starting is one run of the dialogue.
+type starting struct {
+	carrier.Stream
+	Options
+	dialogue *dialogue
+	result   Result
+}
+
+func (st *starting) run() error {
+	m, err := st.wait("READY", "NEED")
+	if err != nil {
+		return err
+	}
+	if m.verb == "NEED" {
+		if m, err = st.upload(m.args[0], m.args[1], m.args[2] == "gzip"); err != nil {
+			return err
+		}
+	}
+	if m.args[0] != version {
+		return &carrier.RefusedError{
+			Layer:  "far half",
+			Reason: fmt.Sprintf("it speaks version %s of the start, and we version %s", m.args[0], version),
+			Hint:   "install the same version of bodkin on both sides",
+		}
+	}
+	return nil
+}
+
+// wait reads until one of the verbs comes, or FAIL.
+func (st *starting) wait(verbs ...string) (message, error) {
+	buf := make([]byte, 8192)
+	for {
+		m, ok, err := st.dialogue.next()
+		switch {
+		case err != nil:
+			return message{}, st.refused(strings.TrimPrefix(err.Error(), "far half: ")+st.saying(), hintShell, err)
+		case ok && m.verb == "FAIL":
+			return message{}, st.failure(m.args[0], m.args[1])
+		case ok:
+			for _, v := range verbs {
+				if m.verb == v {
+					return m, nil
+				}
+			}
+			return message{}, st.refused(fmt.Sprintf("it said %s out of turn", m.verb), hintShell, nil)
+		}
+		n, err := st.Read(buf)
+		st.dialogue.push(buf[:n])
+		if n == 0 && err != nil {
+			return message{}, st.ended(err)
+		}
+	}
+}
+
+// upload answers NEED, and returns the message READY.
+func (st *starting) upload(system, machine string, zip bool) (message, error) {
+	build, err := st.Builds.pick(system, machine)
+	if err != nil {
+		return message{}, err
+	}
+	payload, err := build.read(zip)
+	if err != nil {
+		return message{}, err
+	}
+	how := "plain"
+	if zip {
+		how = "gzip"
+	}
+	header := fmt.Sprintf("%s %d %d %s\n", how, len(payload), build.Size, build.Hash)
+	if _, err := st.Write([]byte(header)); err != nil {
+		return message{}, st.ended(err)
+	}
+	m, err := st.wait("SEND")
+	if err != nil {
+		return message{}, err
+	}
+	st.result = Result{Uploaded: true, Octets: int64(len(payload)), Directory: m.args[0]}
+
+	// A far side that gives up says so while we still write: read meanwhile, and
+	// let Close end a write that nobody takes any more.
+	wrote := make(chan error, 1)
+	go func() { wrote <- st.send(payload) }()
+	m, err = st.wait("READY")
+	if err != nil {
+		st.Close()
+		<-wrote
+		return message{}, err
+	}
+	return m, <-wrote
+}
+
+// send writes the payload, block by block for the sake of Progress.
+func (st *starting) send(payload []byte) error {
+	const block = 64 << 10
+	for done := 0; done < len(payload); {
+		n, err := st.Write(payload[done:min(done+block, len(payload))])
+		if err != nil {
+			return fmt.Errorf("far half: sending it: %w", err)
+		}
+		done += n
+		if st.Progress != nil {
+			st.Progress(int64(done), int64(len(payload)))
+		}
+	}
+	return nil
+}
+
+// read returns the build's octets, compressed if zip is set.
+func (b Build) read(zip bool) ([]byte, error) {
+	f, err := os.Open(b.Path)
+	if err != nil {
+		return nil, fmt.Errorf("far half: %w", err)
+	}
+	defer f.Close()
+	var payload bytes.Buffer
+	var size int64
+	if zip {
+		z := gzip.NewWriter(&payload)
+		size, err = io.Copy(z, io.LimitReader(f, maxBuild))
+		err = errors.Join(err, z.Close())
+	} else {
+		size, err = io.Copy(&payload, io.LimitReader(f, maxBuild))
+	}
+	if err == nil && size != b.Size {
+		err = errChanged
+	}
+	if err != nil {
+		return nil, fmt.Errorf("far half: %s: %w", b.Path, err)
+	}
+	return payload.Bytes(), nil
+}
+
+// resumed is a Stream that begins with what was read ahead.
+type resumed struct {
+	carrier.Stream
+	left []byte
+}
+
+func (r *resumed) Read(b []byte) (int, error) {
+	if len(r.left) == 0 {
+		return r.Stream.Read(b)
+	}
+	n := copy(b, r.left)
+	r.left = r.left[n:]
+	return n, nil
+}
