@@ -5,23 +5,35 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// A linkChange brings the device up with an MTU.
+// A linkChange brings the device up with an MTU, and without the link-local
+// address that the kernel would make up for it: nobody asked for one, and its
+// multicast reports would be the tunnel's first packets.
 type linkChange struct {
-	Device string `json:"device"`
-	Index  int    `json:"index"`
-	MTU    int    `json:"mtu"`
-	OldMTU int    `json:"old_mtu"`
-	WasUp  bool   `json:"was_up"`
+	Device  string `json:"device"`
+	Index   int    `json:"index"`
+	MTU     int    `json:"mtu"`
+	OldMTU  int    `json:"old_mtu"`
+	OldMode int    `json:"old_mode"` // how IPv6 addresses are generated; noAddresses: it was so, or there is no IPv6
+	WasUp   bool   `json:"was_up"`
 }
 
+// noAddresses is IN6_ADDR_GEN_MODE_NONE. It is set by netlink: /proc's way
+// generates an address the moment the old mode is written back.
+const noAddresses = 1
+
 func (c *linkChange) String() string {
-	return fmt.Sprintf("ip link set dev %s mtu %d up", c.Device, c.MTU)
+	s := fmt.Sprintf("ip link set dev %s mtu %d", c.Device, c.MTU)
+	if c.OldMode != noAddresses {
+		s += " addrgenmode none"
+	}
+	return s + " up"
 }
 
 func (c *linkChange) do(m *machine) error {
@@ -34,6 +46,11 @@ func (c *linkChange) do(m *machine) error {
 	}
 	if err := m.nl.LinkSetMTU(link, c.MTU); err != nil {
 		return err
+	}
+	if c.OldMode != noAddresses {
+		if err := m.nl.LinkSetIP6AddrGenMode(link, noAddresses); err != nil {
+			return err
+		}
 	}
 	return m.nl.LinkSetUp(link)
 }
@@ -50,6 +67,12 @@ func (c *linkChange) undo(m *machine) (string, error) {
 		}
 		did = append(did, "down")
 	}
+	if c.OldMode != noAddresses && addrGenMode(c.Device) == noAddresses {
+		if err := m.nl.LinkSetIP6AddrGenMode(link, c.OldMode); err != nil {
+			return "", err
+		}
+		did = append(did, "addrgenmode as it was")
+	}
 	if link.Attrs().MTU == c.MTU && c.MTU != c.OldMTU {
 		if err := m.nl.LinkSetMTU(link, c.OldMTU); err != nil {
 			return "", err
@@ -65,6 +88,19 @@ func (c *linkChange) undo(m *machine) (string, error) {
 func (c *linkChange) present(m *machine) (bool, error) {
 	link, err := m.device(c.Device, c.Index)
 	return link != nil && link.Attrs().MTU == c.MTU && link.Attrs().Flags&net.FlagUp != 0, err
+}
+
+// addrGenMode returns the device's, or noAddresses if it has no IPv6.
+func addrGenMode(device string) int {
+	v, err := readSysctl("net/ipv6/conf/" + device + "/addr_gen_mode")
+	if err != nil {
+		return noAddresses
+	}
+	mode, err := strconv.Atoi(v)
+	if err != nil {
+		return noAddresses
+	}
+	return mode
 }
 
 func (c *linkChange) lasts() bool { return false }

@@ -41,7 +41,7 @@ func openStore(dir string) (*store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("host: journal: %w", err)
 	}
-	if err := private(f); err == nil {
+	if err = private(f); err == nil {
 		err = lockWithin(f, lockWait)
 	}
 	if err != nil {
@@ -56,10 +56,15 @@ func openStore(dir string) (*store, error) {
 	return &store{f, root}, nil
 }
 
+// private refuses what others could write, and what is neither file nor
+// directory.
 func private(f *os.File) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return err
+	}
+	if t := st.Mode & unix.S_IFMT; t != unix.S_IFREG && t != unix.S_IFDIR {
+		return errors.New("neither a file nor a directory")
 	}
 	if int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {
 		return fmt.Errorf("belongs to user %d with mode %#o: others could write what we undo", st.Uid, st.Mode&0o7777)

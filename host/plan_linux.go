@@ -92,11 +92,11 @@ func (p *plan) device() error {
 		if slices.ContainsFunc(w.Addrs, func(a netip.Prefix) bool { return a.Addr().Is6() }) {
 			p.sysctl(path.Join(conf, "disable_ipv6"), "0")
 		}
-		p.sysctl(path.Join(conf, "addr_gen_mode"), "1") // no link-local address that nobody asked for
-		p.sysctl(path.Join(conf, "accept_ra"), "0")     // the far side's router advertisements would add routes
+		p.sysctl(path.Join(conf, "accept_ra"), "0") // the far side's router advertisements would add routes
 	}
-	up := &linkChange{Device: w.Device, Index: p.index(), MTU: w.MTU, OldMTU: w.MTU}
+	up := &linkChange{Device: w.Device, Index: p.index(), MTU: w.MTU, OldMTU: w.MTU, OldMode: addrGenMode("default")}
 	if p.link != nil {
+		up.OldMode = addrGenMode(w.Device)
 		up.OldMTU, up.WasUp = p.link.Attrs().MTU, p.link.Attrs().Flags&net.FlagUp != 0
 	}
 	p.add(up)
