@@ -148,13 +148,18 @@ func (m *Machine) ReadFile(path string) (data []byte, err error) {
 // Install copies a program of the real machine into the machine's /usr/local/bin,
 // which is in every account's path and in sudo's.
 func (m *Machine) Install(program string) error {
+	return m.InstallAs(program, filepath.Base(program))
+}
+
+// InstallAs is Install under another name.
+func (m *Machine) InstallAs(program, name string) error {
 	src, err := os.Open(program)
 	if err != nil {
 		return err
 	}
 	defer src.Close()
 	return m.Do(func() error {
-		path := filepath.Join("/usr/local/bin", filepath.Base(program))
+		path := filepath.Join("/usr/local/bin", name)
 		if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
 			return err
 		}

@@ -139,6 +139,10 @@ func mountTrees() error {
 			return fmt.Errorf("mounting on %s: %w", m.dir, err)
 		}
 	}
+	// A tunnel that the real machine has, or had, is none of the lab's.
+	if err := os.RemoveAll("/var/lib/bodkin"); err != nil {
+		return err
+	}
 	// Only a process of a process namespace can mount what lists it.
 	mount := exec.Cmd{Path: "/bin/mount", Args: []string{"mount", "-n", "-t", "proc", "-o", "nosuid,nodev,noexec", "proc", "/proc"}, Dir: "/"}
 	if out, err := mount.CombinedOutput(); err != nil {

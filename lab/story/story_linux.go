@@ -37,7 +37,7 @@ func Demo(ctx context.Context, out io.Writer, program string) error {
 			return errors.New("story: curl, dig, ping and ssh are needed: apt-get install curl dnsutils iputils-ping openssh-client")
 		}
 	}
-	if err := l.Laptop.Install(program); err != nil {
+	if err := l.Laptop.InstallAs(program, "bodkin"); err != nil {
 		return fmt.Errorf("story: installing bodkin on the laptop: %w", err)
 	}
 	t.say("Four machines made of network namespaces, with the real ssh, sshd, curl, dig and ping (%.1f s).", time.Since(start).Seconds())
