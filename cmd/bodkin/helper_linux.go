@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -36,7 +39,16 @@ type helper struct {
 	file   *os.File
 	state  *host.State
 	notes  []string // what was cleaned up before anything began
+
+	said     []string           // the state's notes that the caller has had
+	stop     context.CancelFunc // ends watching
+	watching sync.WaitGroup
+	mu       sync.Mutex
+	events   []string // what happened since, the last maxEvents
 }
+
+// maxEvents bounds what is remembered for `bodkin status`.
+const maxEvents = 16
 
 // runHelper serves the requests that come in on the standard input, a socket,
 // until the caller is gone, and takes back what is left to take back.
@@ -89,6 +101,8 @@ func (h *helper) serve() error {
 		r.Name = h.device
 	case verbSet:
 		r.Notes, err = h.set(req.Wish)
+	case verbLook:
+		r.Notes = h.look()
 	case verbUndo:
 		r.Notes, err = h.undo()
 	default:
@@ -138,15 +152,42 @@ func (h *helper) set(w *host.Wish) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.state = state
-	return state.Notes(), nil
+	h.state, h.said = state, state.Notes()
+	ctx, stop := context.WithCancel(context.Background())
+	events, err := state.Watch(ctx)
+	if err != nil {
+		stop()
+		return append(h.said, "changes by others are not noticed: "+err.Error()), nil
+	}
+	h.stop = stop
+	h.watching.Go(func() {
+		for e := range events {
+			h.mu.Lock()
+			h.events = append(h.events, e.Text)
+			h.events = h.events[max(0, len(h.events)-maxEvents):]
+			h.mu.Unlock()
+		}
+	})
+	return h.said, nil
 }
 
-// undo takes back the wish and gives up the device.
+// look says what others did to the machine's settings.
+func (h *helper) look() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.events)
+}
+
+// undo takes back the wish and gives up the device. It says what was left to
+// others.
 func (h *helper) undo() (notes []string, err error) {
 	if h.state != nil {
+		if h.stop != nil {
+			h.stop()
+			h.watching.Wait()
+		}
 		err = h.state.Undo()
-		notes = h.state.Notes()
+		notes = slices.DeleteFunc(h.state.Notes(), func(n string) bool { return slices.Contains(h.said, n) })
 		h.state = nil
 	}
 	if h.file != nil {

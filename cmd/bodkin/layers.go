@@ -124,8 +124,7 @@ func (n *near) connect(ctx context.Context) error {
 	} else {
 		n.voice.done(layerFarHalf, "was there already")
 	}
-	n.findPins()
-	return nil
+	return n.findPeers()
 }
 
 // connectTCP dials a far half that listens on a bare port, for measurements.

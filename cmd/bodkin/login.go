@@ -3,9 +3,125 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+
+	"github.com/bodkin-net/bodkin/carrier"
+	"github.com/bodkin-net/bodkin/carrier/ssh"
+	"github.com/bodkin-net/bodkin/host"
 )
 
-func (n *near) login(ctx context.Context, remote string) error { return errors.New("no ssh yet") }
-func (n *near) findPins()                                      {}
-func (n *near) refine(l layer, err error) error                { return at(l, err, "") }
-func passSocket(path string) error                             { return nil }
+// login starts the user's ssh on a socket that stays outside the tunnel, with
+// remote as what the login shell over there is to run.
+func (n *near) login(ctx context.Context, remote string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return at(layerSSH, err, "")
+	}
+	t := n.config.Target
+	stream, info, err := ssh.Dial(ctx, ssh.Config{
+		Program:       n.config.SSH,
+		Target:        ssh.Target{User: t.User, Host: t.Host, Port: uint16(t.Port)},
+		RemoteCommand: remote,
+		Dial:          n.dialOutside,
+		FdpassCommand: []string{self, fdpassCommand},
+		Log:           func(line string) { n.voice.aside("ssh", line) },
+	})
+	if err != nil {
+		return n.refine(layerSSH, err)
+	}
+	for _, text := range info.Notes {
+		n.voice.note("ssh: %s", text)
+	}
+	if info.Direct {
+		n.voice.done(layerReach, "%s", joinText(n.way.marked))
+	}
+	n.stream = stream
+	n.stream.ReadWriteCloser = &firstWord{Stream: stream, say: func() {
+		n.voice.done(layerSSH, "logged in at %s as %s", info.Host, info.User)
+	}}
+	n.info = info
+	return nil
+}
+
+// dialOutside connects a socket whose packets stay outside the tunnel.
+func (n *near) dialOutside(ctx context.Context, network string, address netip.AddrPort) (*os.File, error) {
+	conn, err := (&net.Dialer{Control: n.privileged.Control}).DialContext(ctx, network, address.String())
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	file, err := conn.(*net.TCPConn).File()
+	if err == nil {
+		n.way.marked = []netip.AddrPort{address}
+	}
+	return file, err
+}
+
+// findPeers learns what the connection really goes over, once it is up. What is
+// not our own marked socket is pinned: it goes on outside the tunnel.
+func (n *near) findPeers() error {
+	n.way.text, n.way.encrypted = "ssh to "+n.info.Host, true
+	if n.info.Direct {
+		n.way.text += " at " + joinText(n.way.marked)
+		return nil
+	}
+	peers, err := n.info.Peers()
+	if err != nil {
+		return at(layerReach, err, "bodkin must know what to keep outside the tunnel; see whether `ssh -v` shows where it connects to")
+	}
+	for _, p := range peers {
+		n.way.pins = append(n.way.pins, host.Pin{Addr: p, UID: os.Getuid()})
+	}
+	n.way.text += " by way of " + joinText(peers)
+	n.voice.detail("outside the tunnel stays %s", joinText(peers))
+	return nil
+}
+
+// refine finds the layer that an error of the way to the far half belongs to.
+func (n *near) refine(l layer, err error) error {
+	var failed *ssh.Error
+	if !errors.As(err, &failed) {
+		return at(l, err, "")
+	}
+	switch failed.Kind {
+	case ssh.NameNotFound, ssh.ConnectionRefused, ssh.TimedOut, ssh.NoRoute:
+		l = layerReach
+	case ssh.CommandEnded:
+		l = layerFarHalf
+	default:
+		l = layerSSH
+	}
+	hint := failed.Hint
+	var refused *carrier.RefusedError
+	if hint == "" && errors.As(err, &refused) {
+		hint = refused.Hint
+	}
+	return at(l, err, hint)
+}
+
+// passSocket is what ssh runs to get the socket that we connected.
+func passSocket(path string) error {
+	if err := ssh.ReceiveAndPass(path); err != nil {
+		return fmt.Errorf("handing ssh its socket: %w", err)
+	}
+	return nil
+}
+
+// A firstWord says when the first octet came: the login is through.
+type firstWord struct {
+	carrier.Stream
+	once sync.Once
+	say  func()
+}
+
+func (f *firstWord) Read(b []byte) (int, error) {
+	k, err := f.Stream.Read(b)
+	if k > 0 {
+		f.once.Do(f.say)
+	}
+	return k, err
+}

@@ -25,6 +25,8 @@ type privileged struct {
 	mu   sync.Mutex
 	conn *net.UnixConn
 	cmd  *exec.Cmd
+	gone chan struct{} // closed when the helper has ended, and end says how
+	end  error
 }
 
 // helperPatience is how long the helper may take for one request.
@@ -71,6 +73,11 @@ func startPrivileged(ctx context.Context, errw io.Writer) (*privileged, error) {
 		p.conn.Close()
 		return nil, at(layerPrivilege, err, "")
 	}
+	p.gone = make(chan struct{})
+	go func() {
+		p.end = p.cmd.Wait()
+		close(p.gone)
+	}()
 	if os.Geteuid() == 0 && os.Getenv("SUDO_UID") != "" {
 		name, err := becomeSudoUser()
 		if err != nil {
@@ -134,12 +141,12 @@ func (p *privileged) call(req request, file *os.File) (reply, []*os.File, error)
 		p.conn.SetDeadline(time.Time{}) // sudo may be asking for a password; Close wakes us
 	}
 	if err := send(p.conn, req, file); err != nil {
-		return reply{}, nil, p.gone(err)
+		return reply{}, nil, lost(err)
 	}
 	r, files, err := receive[reply](p.conn)
 	if err != nil {
 		closeAll(files)
-		return r, nil, p.gone(err)
+		return r, nil, lost(err)
 	}
 	if r.Error != "" {
 		closeAll(files)
@@ -152,7 +159,7 @@ func (p *privileged) call(req request, file *os.File) (reply, []*os.File, error)
 // refused, or somebody ended it.
 var errHelperGone = errors.New("the host helper is gone")
 
-func (p *privileged) gone(err error) error {
+func lost(err error) error {
 	return fmt.Errorf("%w (%v)", errHelperGone, err)
 }
 
@@ -217,6 +224,16 @@ type kind string
 
 func (k kind) Error() string { return string(k) }
 
+// Look returns what others did to the machine's settings since.
+func (p *privileged) Look() []string {
+	r, _, _ := p.call(request{Verb: verbLook}, nil)
+	return r.Notes
+}
+
+// Gone is closed when the helper has ended, asked or not: by then it has taken
+// everything back.
+func (p *privileged) Gone() <-chan struct{} { return p.gone }
+
 // Undo takes the wish back.
 func (p *privileged) Undo() ([]string, error) {
 	r, _, err := p.call(request{Verb: verbUndo}, nil)
@@ -227,5 +244,6 @@ func (p *privileged) Undo() ([]string, error) {
 // for its end.
 func (p *privileged) Close() error {
 	p.conn.Close()
-	return p.cmd.Wait()
+	<-p.gone
+	return p.end
 }

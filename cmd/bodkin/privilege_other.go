@@ -30,8 +30,13 @@ func (p *privileged) Hello() ([]string, error)                      { return nil
 func (p *privileged) Control(string, string, syscall.RawConn) error { return errUnsupported }
 func (p *privileged) Device(string) (*os.File, string, error)       { return nil, "", errUnsupported }
 func (p *privileged) Set(host.Wish) ([]string, error)               { return nil, errUnsupported }
+func (p *privileged) Look() []string                                { return nil }
+func (p *privileged) Gone() <-chan struct{}                         { return nil }
 func (p *privileged) Undo() ([]string, error)                       { return nil, errUnsupported }
 func (p *privileged) Close() error                                  { return nil }
 
 func runHelper() error   { return errUnsupported }
 func journalDir() string { return "" }
+
+// hasNetAdmin reports that the network is not ours to change.
+func hasNetAdmin() bool { return false }

@@ -8,10 +8,12 @@ import (
 	"net/netip"
 	"os"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/bodkin-net/bodkin/carrier"
+	"github.com/bodkin-net/bodkin/carrier/ssh"
 	"github.com/bodkin-net/bodkin/config"
 	"github.com/bodkin-net/bodkin/host"
 	"github.com/bodkin-net/bodkin/link/native"
@@ -121,11 +123,17 @@ func (n *near) climb(ctx context.Context, cancel context.CancelCauseFunc) error 
 
 // carry joins the device and the link until one of them ends or ctx does.
 func (n *near) carry(ctx context.Context) error {
-	err := <-n.joined
-	if ctx.Err() != nil {
+	select {
+	case err := <-n.joined:
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return err
+	case <-ctx.Done():
 		return context.Cause(ctx)
+	case <-n.privileged.Gone():
+		return errHelperGone
 	}
-	return err
 }
 
 // descend takes everything back, in the reverse order: the machine first, so
@@ -177,10 +185,15 @@ func (n *near) set(change func(*Status)) {
 // snapshot is the status as it is now.
 func (n *near) snapshot() Status {
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	s := n.status
-	if n.link != nil {
-		c := n.link.Stats()
+	link := n.link
+	n.mu.Unlock()
+	s.Warnings = slices.Clone(s.Warnings)
+	if s.State == "up" {
+		s.Warnings = append(s.Warnings, n.privileged.Look()...)
+	}
+	if link != nil {
+		c := link.Stats()
 		s.PacketsIn, s.PacketsOut, s.OctetsIn, s.OctetsOut, s.Dropped = c.PacketsIn, c.PacketsOut, c.OctetsIn, c.OctetsOut, c.Dropped
 		s.RoundTripMS = float64(c.RoundTrip.Microseconds()) / 1000
 	}

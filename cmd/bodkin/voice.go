@@ -182,6 +182,13 @@ func (v *voice) detail(format string, args ...any) {
 	}
 }
 
+// aside passes on what another program says, for those who want to know.
+func (v *voice) aside(program, line string) {
+	if v.verbose > 1 {
+		v.printf("     %s\n", v.paint("2", program+": "+carrier.Printable(line)))
+	}
+}
+
 // progress shows how far something long has come, on a terminal in place, else
 // at the end alone.
 func (v *voice) progress(what string, done, total int64) {

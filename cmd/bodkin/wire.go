@@ -13,6 +13,7 @@ import (
 //	mark     the TCP socket that comes along gets the carrier's mark
 //	device   make the TUN device; its file comes back
 //	set      carry out a wish on that device
+//	look     what has happened to the machine's settings since; in the notes
 //	undo     take it back
 //
 // They travel as JSON in the packets of a Unix socket, files beside them.
@@ -37,6 +38,7 @@ const (
 	verbMark   = "mark"
 	verbDevice = "device"
 	verbSet    = "set"
+	verbLook   = "look"
 	verbUndo   = "undo"
 )
 
