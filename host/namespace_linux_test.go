@@ -230,7 +230,28 @@ func newEth(t *testing.T) (eth, peer netlink.Link) {
 		}))
 		must(addRoute(eth, everything(family(gateway)), gateway))
 	}
+	for !settled(t, eth) {
+		time.Sleep(time.Millisecond) // the kernel does the rest on its own time, and tells nobody
+	}
 	return eth, peer
+}
+
+// settled reports whether the kernel has made the local routes of eth0's IPv6
+// addresses: its own, and the link-local one.
+func settled(t *testing.T, eth netlink.Link) bool {
+	t.Helper()
+	local := &netlink.Route{Table: unix.RT_TABLE_LOCAL, LinkIndex: eth.Attrs().Index}
+	all, err := netlink.RouteListFiltered(unix.AF_INET6, local, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_OIF)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, r := range all {
+		if p := prefix(r.Dst); p.IsSingleIP() && r.Type == unix.RTN_LOCAL {
+			n++
+		}
+	}
+	return n == 2
 }
 
 func addRoute(link netlink.Link, p netip.Prefix, via netip.Addr) error {
