@@ -48,17 +48,14 @@ func (n *near) login(ctx context.Context, remote string) error {
 }
 
 // dialOutside connects a socket whose packets stay outside the tunnel.
-func (n *near) dialOutside(ctx context.Context, network string, address netip.AddrPort) (*os.File, error) {
-	conn, err := (&net.Dialer{Control: n.privileged.Control}).DialContext(ctx, network, address.String())
+func (n *near) dialOutside(ctx context.Context, network, address string) (*os.File, error) {
+	conn, err := (&net.Dialer{Control: n.privileged.Control}).DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
-	file, err := conn.(*net.TCPConn).File()
-	if err == nil {
-		n.way.marked = []netip.AddrPort{address}
-	}
-	return file, err
+	n.way.marked = []netip.AddrPort{conn.RemoteAddr().(*net.TCPAddr).AddrPort()}
+	return conn.(*net.TCPConn).File()
 }
 
 // findPeers learns what the connection really goes over, once it is up. What is

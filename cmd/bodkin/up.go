@@ -30,6 +30,7 @@ type near struct {
 	privileged  *privileged
 	helperWords carrier.Words // what sudo and the helper say
 	control     *control
+	info        ssh.Info // of the login
 	stream      carrier.Stream
 	way         way // what the stream goes over
 	link        *native.Link
