@@ -1,0 +1,214 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// A report is what was measured and what it means.
+type report struct {
+	When       time.Time           `json:"when"`
+	Machine    string              `json:"machine"`
+	Runs       int                 `json:"runs"`
+	Seconds    int                 `json:"seconds"`
+	Cipher     string              `json:"cipher"`
+	CPU        string              `json:"cpu_time_from"`
+	FirstStart float64             `json:"first_start_ms"` // bodkin over ssh, its far half sent on the way
+	Samples    map[string][]sample `json:"samples"`
+	Medians    map[string]sample   `json:"medians"`
+	Verdicts   []verdict           `json:"targets"`
+}
+
+// A verdict is a target and what was reached.
+type verdict struct {
+	Target string  `json:"target"`
+	Value  float64 `json:"value"`
+	Limit  float64 `json:"limit"`
+	Met    bool    `json:"met"`
+	off    float64 // how far beyond the limit, as a part of it
+}
+
+// A column of the table.
+type column struct {
+	title, format string
+	value         func(sample) float64
+}
+
+var columns = []column{
+	{"up 1", "%.0f", func(s sample) float64 { return s.Up1 }},
+	{"up 8", "%.0f", func(s sample) float64 { return s.Up8 }},
+	{"down 1", "%.0f", func(s sample) float64 { return s.Down1 }},
+	{"down 8", "%.0f", func(s sample) float64 { return s.Down8 }},
+	{"CPU up", "%.2f", func(s sample) float64 { return s.CPUUp }},
+	{"CPU down", "%.2f", func(s sample) float64 { return s.CPUDown }},
+	{"ping", "%.2f", func(s sample) float64 { return s.PingIdle }},
+	{"loaded", "%.2f", func(s sample) float64 { return s.PingLoaded }},
+	{"1st byte", "%.1f", func(s sample) float64 { return s.FirstByte }},
+	{"start", "%.0f", func(s sample) float64 { return s.Start }},
+	{"near MB", "%.0f", func(s sample) float64 { return s.RSSNear }},
+	{"all", "%.0f", func(s sample) float64 { return s.RSSNearAll }},
+	{"far MB", "%.0f", func(s sample) float64 { return s.RSSFar }},
+	{"all", "%.0f", func(s sample) float64 { return s.RSSFarAll }},
+}
+
+func newReport(c config, m *meter, results map[string][]sample) *report {
+	r := &report{
+		When: time.Now().UTC().Truncate(time.Second), Machine: machine(), Runs: c.runs, Seconds: c.seconds,
+		Cipher: cipher, CPU: m.Source, Samples: results, Medians: make(map[string]sample),
+	}
+	for key, samples := range results {
+		r.Medians[key] = medians(samples)
+	}
+	r.Verdicts = judge(results)
+	return r
+}
+
+// machine names the processor and the kernel.
+func machine() string {
+	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	model := runtime.GOARCH
+	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(b)) {
+			if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+				model = strings.TrimSpace(value)
+				break
+			}
+		}
+	}
+	return fmt.Sprintf("%d x %s, Linux %s, %s", runtime.NumCPU(), model, strings.TrimSpace(string(kernel)), runtime.Version())
+}
+
+// medians takes each field's.
+func medians(samples []sample) (m sample) {
+	field := func(get func(*sample) *float64) {
+		var v []float64
+		for i := range samples {
+			v = append(v, *get(&samples[i]))
+		}
+		*get(&m) = median(v)
+	}
+	for _, get := range []func(*sample) *float64{
+		func(s *sample) *float64 { return &s.Up1 }, func(s *sample) *float64 { return &s.Up8 },
+		func(s *sample) *float64 { return &s.Down1 }, func(s *sample) *float64 { return &s.Down8 },
+		func(s *sample) *float64 { return &s.CPUUp }, func(s *sample) *float64 { return &s.CPUDown },
+		func(s *sample) *float64 { return &s.PingIdle }, func(s *sample) *float64 { return &s.PingLoaded },
+		func(s *sample) *float64 { return &s.FirstByte }, func(s *sample) *float64 { return &s.Start },
+		func(s *sample) *float64 { return &s.RSSNear }, func(s *sample) *float64 { return &s.RSSNearAll },
+		func(s *sample) *float64 { return &s.RSSFar }, func(s *sample) *float64 { return &s.RSSFarAll },
+	} {
+		field(get)
+	}
+	return m
+}
+
+// A target is a promise about two contenders, or about one.
+type target struct {
+	text     string
+	key, ref string // ref may be empty
+	value    func(s, ref sample) float64
+	limit    float64
+	atLeast  bool // otherwise at most
+}
+
+var targets = []target{
+	{"over ssh, up, of the bare pipe", "ssh", "pipe", func(s, r sample) float64 { return s.Up1 / r.Up1 }, 0.7, true},
+	{"over ssh, down, of the bare pipe", "ssh", "pipe", func(s, r sample) float64 { return s.Down1 / r.Down1 }, 0.7, true},
+	{"over ssh, up, times ssh -w", "ssh", "sshw", func(s, r sample) float64 { return s.Up1 / r.Up1 }, 5, true},
+	{"over ssh, down, times ssh -w", "ssh", "sshw", func(s, r sample) float64 { return s.Down1 / r.Down1 }, 5, true},
+	{"over tcp to a tun, CPU up, times raw", "tcp-tun", "raw", func(s, r sample) float64 { return s.CPUUp / r.CPUUp }, 4, false},
+	{"over tcp to a tun, CPU down, times raw", "tcp-tun", "raw", func(s, r sample) float64 { return s.CPUDown / r.CPUDown }, 4, false},
+	{"over tcp to usernat, CPU up, times raw", "tcp-nat", "raw", func(s, r sample) float64 { return s.CPUUp / r.CPUUp }, 4.5, false},
+	{"over tcp to usernat, CPU down, times raw", "tcp-nat", "raw", func(s, r sample) float64 { return s.CPUDown / r.CPUDown }, 4.5, false},
+	{"over ssh, idle ping, ms more than raw", "ssh", "raw", func(s, r sample) float64 { return s.PingIdle - r.PingIdle }, 0.6, false},
+	{"over tcp to usernat, idle ping, ms more than raw", "tcp-nat", "raw", func(s, r sample) float64 { return s.PingIdle - r.PingIdle }, 0.6, false},
+	{"over ssh, up with the far half cached, ms", "ssh", "", func(s, _ sample) float64 { return s.Start }, 1000, false},
+	{"over ssh, resident near, MB, largest process", "ssh", "", func(s, _ sample) float64 { return s.RSSNear }, 40, false},
+	{"over ssh, resident far, MB, largest process", "ssh", "", func(s, _ sample) float64 { return s.RSSFar }, 40, false},
+}
+
+// judge compares what was measured with the targets, within each run.
+func judge(results map[string][]sample) (verdicts []verdict) {
+	for _, t := range targets {
+		var values []float64
+		for i, s := range results[t.key] {
+			var ref sample
+			if t.ref != "" {
+				if i >= len(results[t.ref]) {
+					continue
+				}
+				ref = results[t.ref][i]
+			}
+			values = append(values, t.value(s, ref))
+		}
+		if len(values) == 0 {
+			continue
+		}
+		word, v := "at most", verdict{Value: median(values), Limit: t.limit}
+		v.Met, v.off = v.Value <= t.limit, v.Value/t.limit-1
+		if t.atLeast {
+			word, v.Met, v.off = "at least", v.Value >= t.limit, 1-v.Value/t.limit
+		}
+		v.Target = fmt.Sprintf("%s: %s %g", t.text, word, t.limit)
+		verdicts = append(verdicts, v)
+	}
+	return verdicts
+}
+
+// write prints the report as text.
+func (r *report) write(w io.Writer) {
+	fmt.Fprintf(w, "\n%s\n%d runs of %d s each, medians; Mbit/s of TCP payload with 1 and 8 streams, up from the laptop;\nCPU in seconds per 10^9 octets over all processes (%s); times in ms; ssh with %s\n\n", r.Machine, r.Runs, r.Seconds, r.CPU, r.Cipher)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprint(t, "contender\t")
+	for _, c := range columns {
+		fmt.Fprint(t, c.title+"\t")
+	}
+	fmt.Fprintln(t)
+	for _, c := range contenders {
+		m, ok := r.Medians[c.key]
+		if !ok {
+			continue
+		}
+		fmt.Fprint(t, c.name+"\t")
+		for _, col := range columns {
+			if v := col.value(m); v != 0 {
+				fmt.Fprintf(t, col.format+"\t", v)
+			} else {
+				fmt.Fprint(t, "-\t")
+			}
+		}
+		fmt.Fprintln(t)
+	}
+	t.Flush()
+	if r.FirstStart > 0 {
+		fmt.Fprintf(w, "\nbodkin over ssh for the first time, its far half sent on the way: %.0f ms\n", r.FirstStart)
+	}
+	if len(r.Verdicts) == 0 {
+		return
+	}
+	fmt.Fprint(w, "\ntargets, median of the runs\n\n")
+	t = tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, v := range r.Verdicts {
+		word := "met"
+		if !v.Met {
+			word = fmt.Sprintf("missed by %.0f %%", v.off*100)
+		}
+		fmt.Fprintf(t, "%.2f\t%s\t%s\n", v.Value, v.Target, word)
+	}
+	t.Flush()
+}
+
+// median is the middle value, or the mean of the two in the middle.
+func median(v []float64) float64 {
+	v = slices.Sorted(slices.Values(v))
+	n := len(v)
+	if n == 0 {
+		return 0
+	}
+	return (v[n/2] + v[(n-1)/2]) / 2
+}
