@@ -68,8 +68,9 @@ func (c *Config) arguments(s, standard settings, batch bool) (args, notes []stri
 	if list := preferFast(s.get("ciphers"), standard.get("ciphers"), hasAES()); list != "" {
 		option("Ciphers=" + list)
 	}
-	if level := s.get("loglevel"); level == "QUIET" || level == "FATAL" {
-		option("LogLevel=ERROR") // else a failure has no reason
+	switch s.get("loglevel") {
+	case "SILENT", "QUIET", "FATAL": // a failure would have no reason
+		option("LogLevel=ERROR")
 	}
 	if batch {
 		option("BatchMode=yes")

@@ -28,7 +28,7 @@ func (c *Config) connect(ctx context.Context, s settings) (*os.File, netip.AddrP
 	for _, address := range addresses {
 		to := netip.AddrPortFrom(address.Unmap(), s.port())
 		attempt, cancel := context.WithTimeout(ctx, s.connectTimeout())
-		file, err := c.Dial(attempt, network, to)
+		file, err := c.Dial(attempt, network, to.String())
 		cancel()
 		if err == nil {
 			tune(file)

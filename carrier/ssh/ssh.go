@@ -27,11 +27,12 @@ type Config struct {
 	Target        Target
 	RemoteCommand string // for the login shell of the far side; must not be empty
 
-	// Dial, if not nil, returns a TCP socket connected to address in a way that
-	// its packets stay outside the tunnel. It is called where the user's config
-	// connects directly; ssh gets the socket by way of FdpassCommand. Where the
-	// config goes by a proxy or a jump host, or Dial is nil, ssh connects itself.
-	Dial func(ctx context.Context, network string, address netip.AddrPort) (*os.File, error)
+	// Dial, if not nil, returns a TCP socket connected to address ("192.0.2.1:22",
+	// never a name) in a way that its packets stay outside the tunnel; network is
+	// "tcp", "tcp4" or "tcp6". It is called where the user's config connects
+	// directly; ssh gets the socket by way of FdpassCommand. Where the config goes
+	// by a proxy or a jump host, or Dial is nil, ssh connects itself.
+	Dial func(ctx context.Context, network, address string) (*os.File, error)
 
 	// FdpassCommand is the program that calls ReceiveAndPass, and its arguments;
 	// the path is appended.
