@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -36,7 +37,12 @@ var failures = []struct {
 		status: 12, layer: "ssh", reason: "no-such-ssh", hint: "openssh-client",
 	},
 	{
-		name:   "no such host",
+		name: "no such host",
+		arrange: func(w *world) { // the laptop's resolver is silent: do not wait for it
+			if err := w.Laptop.WriteFile("/etc/nsswitch.conf", []byte("hosts: files\npasswd: files\ngroup: files\n"), 0o644, "root"); err != nil {
+				w.t.Fatal(err)
+			}
+		},
 		args:   []string{"me@nowhere.example"},
 		status: 11, layer: "reach", reason: "nowhere.example", hint: "name",
 	},
@@ -76,12 +82,12 @@ var failures = []struct {
 	{
 		name:    "nowhere to run from",
 		arrange: func(w *world) { w.cover(w.Gateway, unix.MS_NOEXEC, "mode=1777") },
-		status:  13, layer: "far half", reason: "noexec", hint: `command="bodkin far"`,
+		status:  13, layer: "far half", reason: "lets no program run", hint: `command="bodkin far"`,
 	},
 	{
 		name:    "a full disk",
 		arrange: func(w *world) { w.cover(w.Gateway, 0, "mode=1777,size=64k") },
-		status:  13, layer: "far half", reason: "space", hint: "bodkin",
+		status:  13, layer: "far half", reason: "disk is full", hint: "make room there",
 	},
 	{
 		name: "another architecture",
@@ -190,8 +196,28 @@ func TestFarResolverSilent(t *testing.T) {
 	}
 	r := w.upAs("me", "me@gw")
 	w.says(r.out, "resolver")
-	w.laptop("curl", "-sS", "-f", "-m", "10", "-o", "/dev/null", url(lab.Web4, "/"))
-	w.says(w.laptop("dig", "+time=10", "+tries=1", "web.example"), "status: SERVFAIL")
+	w.clean("names do not resolve", func() {
+		w.laptop("curl", "-sS", "-f", "-m", "10", "-o", "/dev/null", url(lab.Web4, "/"))
+		w.says(w.laptop("dig", "+time=10", "+tries=1", "web.example"), "status: SERVFAIL")
+	})
+}
+
+// TestNoPingThere has a far side that permits no ping sockets: that is said, and a
+// ping is refused at once instead of being made up or lost.
+func TestNoPingThere(t *testing.T) {
+	w := newWorld(t, lab.Options{})
+	if err := w.Gateway.SetSysctl("net/ipv4/ping_group_range", "1 0"); err != nil {
+		t.Fatal(err)
+	}
+	r := w.upAs("me", "me@gw")
+	w.says(r.out, "ping")
+	for _, f := range families {
+		r := w.on(w.Laptop, "me", "ping", f.flag, "-c", "1", "-W", "5", f.web.String())
+		if r.status != 1 || r.took > 2*time.Second {
+			t.Errorf("%s: ping: exit status %d after %v, want 1 at once\n%s", f.name, r.status, r.took, r.out)
+		}
+		w.says(r.out, "rohibited") // iputils says "Packet filtered" for IPv4's other code
+	}
 }
 
 func (w *world) write(m *lab.Machine, path, text, account string) {

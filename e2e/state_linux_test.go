@@ -110,6 +110,74 @@ func TestInterrupt(t *testing.T) {
 	w.noProcesses()
 }
 
+// TestInterruptOnTheWay is Ctrl-C before the tunnel is up: here, while the server
+// takes its time.
+func TestInterruptOnTheWay(t *testing.T) {
+	w := newWorld(t, lab.Options{AllowTCP: []uint16{2222}})
+	silent, err := w.Gateway.Listen("tcp", ":2222") // takes the connection and says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	before := w.snapshot()
+
+	cmd := w.Laptop.Command(t.Context(), "bodkin", "up", "me@gw:2222").As("me")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := silent.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if err := cmd.Wait(); err == nil {
+		t.Error("a tunnel that never came up ended with exit status 0")
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("Ctrl-C took %v", took)
+	}
+	w.asBefore(before, "Ctrl-C on the way up")
+	w.noProcesses()
+}
+
+// TestOneOfTwoKilled kills the near half, then the helper, each alone: what is
+// left sees to it that the machine is as it was.
+func TestOneOfTwoKilled(t *testing.T) {
+	for _, victim := range []string{"near half", "helper"} {
+		t.Run(victim, func(t *testing.T) {
+			w := newWorld(t, lab.Options{})
+			before := w.snapshot()
+			w.up("me@gw")
+			killed := 0
+			for _, p := range w.processes() {
+				helper := slices.Contains(p.Args, "host-helper")
+				if filepath.Base(p.Args[0]) == "bodkin" && helper == (victim == "helper") {
+					killed++
+					if err := syscall.Kill(p.PID, syscall.SIGKILL); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if killed == 0 {
+				t.Fatalf("no %s among %+v", victim, w.processes())
+			}
+			if victim == "helper" {
+				// Nobody with the privilege is left; nothing may leak meanwhile.
+				w.clean("the helper is dead", w.probe)
+				w.bodkin("down")
+				w.laptop("bodkin", "clean")
+			}
+			w.eventually("all have ended", func() bool { return len(w.processes()) == 0 })
+			w.asBefore(before, "the death of the "+victim)
+		})
+	}
+}
+
 // TestPlanChangesNothing prints what up would do.
 func TestPlanChangesNothing(t *testing.T) {
 	w := newWorld(t, lab.Options{})
