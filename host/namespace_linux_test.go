@@ -297,8 +297,8 @@ type attempt struct {
 	Wish Wish
 	Dir  string
 	Undo bool
-	Kill int // 0: not at all
-	At   string
+	Kill int    // 0: not at all
+	Only string // count only the points with this in their name
 }
 
 func runAttempt(text string) int {
@@ -309,6 +309,9 @@ func runAttempt(text string) int {
 	}
 	points := 0
 	reached = func(point string) {
+		if !strings.Contains(point, a.Only) {
+			return
+		}
 		if points++; points == a.Kill {
 			fmt.Println(point)
 			unix.Kill(os.Getpid(), unix.SIGKILL)

@@ -59,7 +59,7 @@ func asksStub(text []byte) bool {
 
 // torn reports whether now is what a killed writer leaves of a file that held
 // before and was to hold after, written from its start in place: the kernel ends
-// a killed write(2) between pages only.
+// a killed write(2) between pages only. The file's end is cut after that.
 func torn(now, before, after []byte) bool {
 	const page = 4096
 	for cut := 0; ; cut += page {
