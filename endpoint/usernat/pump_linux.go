@@ -41,14 +41,15 @@ type conn struct {
 	wq    waiter.Queue
 
 	endOnce sync.Once
-	upDone  chan struct{} // closed when all from inside has gone out
+	upEnd   chan struct{} // closed when the inner side's end is passed on
+	downEnd chan struct{} // closed when the outer side's end is passed on
 	inner   chan struct{} // has a token when the endpoint has something new
 
 	up, down stall
 }
 
 func newConn(n *NAT, outer *net.TCPConn) *conn {
-	return &conn{n: n, outer: outer, upDone: make(chan struct{})}
+	return &conn{n: n, outer: outer, upEnd: make(chan struct{}), downEnd: make(chan struct{})}
 }
 
 // run carries the connection until it has ended.
@@ -75,23 +76,15 @@ func (c *conn) run(ep tcpip.Endpoint) {
 	c.inner = inner
 
 	var down sync.WaitGroup
-	down.Add(1)
-	downDone := make(chan struct{})
-	go func() {
-		defer down.Done()
-		defer close(downDone)
-		c.pumpDown()
-	}()
-	c.pumpUp(downDone)
-	close(c.upDone)
-	c.outer.SetReadDeadline(time.Unix(1, 0)) // wakes a pumpDown that only watches; one that moves ignores it
+	down.Go(c.pumpDown)
+	c.pumpUp()
 	down.Wait()
 	c.outer.Close()
 	c.drain()
 	ep.Close()
 }
 
-// reset ends the connection at once, with a RST on both sides.
+// reset ends the connection at once, with a RST on both sides. Both pumps wake.
 func (c *conn) reset() {
 	c.endOnce.Do(func() {
 		c.ep.Abort()
@@ -102,7 +95,7 @@ func (c *conn) reset() {
 
 // pumpUp moves from the endpoint to the socket until either ends, then passes
 // the end on and watches the endpoint until the other direction is done.
-func (c *conn) pumpUp(downDone <-chan struct{}) {
+func (c *conn) pumpUp() {
 	defer c.up.end(c)
 	w := socketWriter{}
 	var inner tcpip.Error
@@ -141,10 +134,12 @@ func (c *conn) pumpUp(downDone <-chan struct{}) {
 			<-c.inner
 			continue
 		case *tcpip.ErrClosedForReceive:
+			close(c.upEnd)
 			if c.outer.CloseWrite() != nil {
 				c.reset()
 				return
 			}
+			c.outer.SetReadDeadline(time.Unix(1, 0)) // wakes a pumpDown that only watches; one that moves ignores it
 		default:
 			c.reset()
 			return
@@ -153,10 +148,10 @@ func (c *conn) pumpUp(downDone <-chan struct{}) {
 	}
 	for { // a RST may still come from inside
 		select {
-		case <-downDone:
+		case <-c.downEnd:
 			return
 		case <-c.inner:
-			if c.failed() {
+			if c.over() {
 				c.reset()
 				return
 			}
@@ -164,8 +159,15 @@ func (c *conn) pumpUp(downDone <-chan struct{}) {
 	}
 }
 
-// failed reports whether the endpoint has ended with an error.
-func (c *conn) failed() bool { return tcp.EndpointState(c.ep.State()) == tcp.StateError }
+// over reports whether the endpoint has ended. As long as its own end was not
+// asked for, that is a reset.
+func (c *conn) over() bool {
+	switch tcp.EndpointState(c.ep.State()) {
+	case tcp.StateClose, tcp.StateError:
+		return true
+	}
+	return false
+}
 
 // pumpDown moves from the socket to the endpoint until either ends, then passes
 // the end on and watches the socket until the other direction is done.
@@ -217,6 +219,7 @@ func (c *conn) pumpDown() {
 			return
 		}
 		if outer == io.EOF {
+			close(c.downEnd)
 			if c.ep.Shutdown(tcpip.ShutdownWrite) != nil {
 				c.reset()
 				return
@@ -233,7 +236,7 @@ func (c *conn) pumpDown() {
 	// A RST may still come from outside.
 	err := c.raw.Read(func(fd uintptr) bool {
 		select {
-		case <-c.upDone:
+		case <-c.upEnd:
 			return true
 		default:
 		}
@@ -254,8 +257,7 @@ func (c *conn) drain() {
 	t := time.NewTimer(lastPatience)
 	defer t.Stop()
 	for {
-		switch s := tcp.EndpointState(c.ep.State()); s {
-		case tcp.StateClose, tcp.StateError, tcp.StateTimeWait:
+		if c.over() || tcp.EndpointState(c.ep.State()) == tcp.StateTimeWait {
 			return
 		}
 		select {
