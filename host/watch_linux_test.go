@@ -1,0 +1,122 @@
+package host
+
+import (
+	"context"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// expect waits for an event of that kind with text in it, and passes over others.
+func expect(t *testing.T, events <-chan Event, kind EventKind, text string) {
+	t.Helper()
+	late := time.After(5 * time.Second)
+	for {
+		select {
+		case e, ok := <-events:
+			if !ok {
+				t.Fatalf("the channel is closed, want %d %q", kind, text)
+			}
+			if e.Kind == kind && strings.Contains(e.Text, text) {
+				return
+			}
+		case <-late:
+			t.Fatalf("no event %d %q", kind, text)
+		}
+	}
+}
+
+func TestWatch(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	eth, _ := newEth(t)
+	d := newTun(t, "bodkin0")
+	before := snapshot(t)
+	s, err := Set(fullWish(), journals(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	up := snapshot(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	events, err := s.Watch(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	// Everything that can be removed by hand comes back, as it was.
+	for _, f := range families {
+		must(netlink.RuleDel((&ruleChange{Family: f, Priority: classFull, NotMark: firstMark, Table: firstTable, UID: -1}).rule()))
+		expect(t, events, Remade, "rule add priority 232 not fwmark")
+	}
+	must(netlink.RouteDel((&routeChange{Table: firstTable, Prefix: everything(unix.AF_INET), Type: unix.RTN_UNREACHABLE, Metric: worst}).route()))
+	expect(t, events, Remade, "unreachable default")
+	must(netlink.LinkSetDown(d.link)) // takes IPv4's routes and IPv6's addresses along
+	expect(t, events, Remade, "ip link set")
+	expect(t, events, Remade, "ip -6 route add default dev bodkin0")
+	conn, err := nftables.New()
+	must(err)
+	conn.FlushRuleset()
+	must(conn.Flush())
+	must(netlink.AddrDel(d.link, &netlink.Addr{IPNet: ipNet(mustPrefix("10.0.2.15/24"))}))
+	expect(t, events, Remade, "nft add table inet bodkin-bodkin0")
+	sameAs(t, up)
+
+	must(addRoute(eth, mustPrefix("198.51.100.0/24"), netip.MustParseAddr("192.0.2.1")))
+	expect(t, events, ForeignRoute, `198.51.100.0/24 via 192.0.2.1 dev "eth0"`)
+	must(os.WriteFile(resolvConf, []byte("nameserver 192.0.2.9\n"), 0o644))
+	must(netlink.RouteDel(&netlink.Route{LinkIndex: eth.Attrs().Index, Dst: ipNet(everything(unix.AF_INET)), Gw: []byte{192, 0, 2, 1}}))
+	expect(t, events, Gateway, "default route")
+	expect(t, events, NamesChanged, resolvConf)
+	d.Close()
+	expect(t, events, DeviceGone, "bodkin0")
+	if dev := routeTo(t, "203.0.113.100", 0); dev != "no route to host" {
+		t.Errorf("without the device: %s", dev)
+	}
+
+	cancel()
+	for range events { // until it is closed
+	}
+	must(s.Undo())
+	if after := snapshot(t); strings.Contains(after, "bodkin") || before == after {
+		t.Error("something of ours is left")
+	}
+}
+
+// Undo ends a Watch whose context goes on.
+func TestWatchUndo(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	newTun(t, "bodkin0")
+	before := snapshot(t)
+	s, err := Set(fullWish(), journals(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	events, err := s.Watch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Undo(); err != nil {
+		t.Fatal(err)
+	}
+	for e := range events {
+		if e.Kind == Remade {
+			t.Errorf("after Undo: %s", e.Text)
+		}
+	}
+	sameAs(t, before)
+}
