@@ -122,7 +122,7 @@ func (c *Config) diagnose(err error, said []string, s settings) error {
 
 // failure is the error for a symptom that was found in line.
 func (c *Config) failure(y symptom, line string, s settings) error {
-	reason := fmt.Sprintf("%s: %s: %s", c.Target.Host, y.kind, strings.Trim(line, "@ "))
+	reason := fmt.Sprintf("%s: %s: %s", c.Target.Host, y.kind, strings.TrimPrefix(line, "ssh: "))
 	name, user := c.Target.Host, c.Target.User
 	if s != nil {
 		name, user = displayName(s.get("hostname"), s.port()), s.get("user")

@@ -46,7 +46,11 @@ func (c *Config) readSettings(ctx context.Context, options ...string) (settings,
 		return nil, fmt.Errorf("ssh: reading the ssh config: %w", context.Cause(ctx))
 	}
 	if err != nil {
-		return nil, c.diagnose(err, words.Lines(), nil)
+		err = c.diagnose(err, words.Lines(), nil)
+		if e := new(Error); errors.As(err, &e) && e.Kind == CommandEnded {
+			err = refusal(BadConfig, fmt.Sprintf("%s -G does not do what OpenSSH's does: %v", c.Program[0], e.Err), "name an OpenSSH program, 7.3 or newer, with -e", err)
+		}
+		return nil, err
 	}
 	return parseSettings(string(out)), nil
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -247,14 +246,4 @@ func fails(t *testing.T, c Config) error {
 		t.Fatalf("read %d octets where a failure was due", n)
 	}
 	return err
-}
-
-// kindOf returns the kind of an *Error, and whether it is for good.
-func kindOf(err error) (kind Kind, hint string, refused bool) {
-	var e *Error
-	if errors.As(err, &e) {
-		kind, hint = e.Kind, e.Hint
-	}
-	var r *carrier.RefusedError
-	return kind, hint, errors.As(err, &r)
 }
