@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -257,52 +256,4 @@ func (b *bench) firstByte(ctx context.Context) (float64, error) {
 		times = append(times, t*1000)
 	}
 	return median(times), nil
-}
-
-// pipe measures what a bare login carries: head at one end, /dev/null at the other.
-func (b *bench) pipe(ctx context.Context) (s sample, err error) {
-	for _, t := range []struct {
-		line      string
-		rate, cpu *float64
-	}{
-		{"head -c %d /dev/zero | ssh -c " + cipher + " gw 'cat >/dev/null'", &s.Up1, &s.CPUUp},
-		{"ssh -c " + cipher + " gw 'head -c %d /dev/zero' >/dev/null", &s.Down1, &s.CPUDown},
-	} {
-		// Once small, for the login, and once large: the difference is the octets'.
-		const small = 1
-		time0, cpu0, err := b.timed(ctx, fmt.Sprintf(t.line, small))
-		if err != nil {
-			return s, err
-		}
-		large := b.pipeOctets()
-		time1, cpu1, err := b.timed(ctx, fmt.Sprintf(t.line, large))
-		if err != nil {
-			return s, err
-		}
-		s.Start = ms(time0)
-		*t.rate = float64(large) * 8 / (time1 - time0).Seconds() / 1e6
-		*t.cpu = (cpu1 - cpu0).Seconds() / (float64(large) / 1e9)
-	}
-	return s, nil
-}
-
-// pipeOctets is what a login carries in about the time of the other transfers.
-func (b *bench) pipeOctets() int64 { return int64(b.config.seconds) * 200e6 }
-
-func (b *bench) timed(ctx context.Context, line string) (took, cpu time.Duration, err error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(b.config.seconds)*20*time.Second)
-	defer cancel()
-	before, err := b.meter.read()
-	if err != nil {
-		return 0, 0, err
-	}
-	start := time.Now()
-	c := b.lab.Laptop.Command(ctx, "sh", "-c", line).As("me")
-	c.Stderr = os.Stderr
-	if err := c.Run(); err != nil {
-		return 0, 0, fmt.Errorf("%s: %w", line, err)
-	}
-	took = time.Since(start)
-	after, err := b.meter.read()
-	return took, after - before, err
 }
