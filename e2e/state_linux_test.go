@@ -253,7 +253,10 @@ func (w *world) killAll() {
 			w.t.Fatal(os.NewSyscallError("kill", err))
 		}
 	}
-	w.eventually("the killed are gone", func() bool { return len(w.processes()) == 0 })
+	w.eventually("the killed are gone, and their device", func() bool {
+		_, err := w.Laptop.Netlink().LinkByName("bodkin0")
+		return len(w.processes()) == 0 && err != nil
+	})
 }
 
 func (w *world) noProcesses() {
