@@ -32,9 +32,13 @@ var defaultNetworks = []netip.Prefix{
 	netip.MustParsePrefix("fd62:6f64:6b69::/64"),
 }
 
-// within returns the n-th address of a network.
+// within returns the n-th address of a network, n below 100. In IPv6 its decimal
+// digits stand as they are: 10.0.2.15 and fd62:6f64:6b69::15 belong together.
 func within(network netip.Prefix, n byte) netip.Addr {
 	b := network.Masked().Addr().AsSlice()
+	if network.Addr().Is6() {
+		n = n/10<<4 | n%10
+	}
 	b[len(b)-1] += n
 	a, _ := netip.AddrFromSlice(b)
 	return a
