@@ -43,7 +43,11 @@ func Demo(ctx context.Context, out io.Writer, program string) error {
 	t.say("Four machines made of network namespaces, with the real ssh, sshd, curl, dig and ping (%.1f s).", time.Since(start).Seconds())
 
 	s := &scene{teller: t, lab: l}
-	if err := s.play(ctx); err != nil {
+	err = s.play(ctx)
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // and not what came of it
+	}
+	if err != nil {
 		return err
 	}
 	if len(t.disappointments) > 0 {
@@ -106,7 +110,10 @@ func (s *scene) play(ctx context.Context) error {
 
 	s.chapter("bodkin up: an ordinary login, nothing installed at the gateway")
 	if !s.one(ctx, step{line: "bodkin up -d me@gw"}) {
-		return s.aftermath(ctx, before)
+		for line := range strings.Lines(s.lab.SSHLog()) {
+			s.output("sshd: " + strings.TrimSuffix(line, "\n"))
+		}
+		return s.aftermath(before)
 	}
 
 	s.chapter("After: unmodified programs, the whole internet")
@@ -124,14 +131,14 @@ func (s *scene) play(ctx context.Context) error {
 	s.one(ctx, step{line: "bodkin down"})
 
 	s.chapter("What went outside the tunnel, and what is left")
-	if err := s.aftermath(ctx, before); err != nil {
+	if err := s.aftermath(before); err != nil {
 		return err
 	}
 	return s.compare(ctx, bodkin)
 }
 
 // aftermath tells whether the laptop is as it was, and what leaked.
-func (s *scene) aftermath(ctx context.Context, before string) error {
+func (s *scene) aftermath(before string) error {
 	leaks := s.lab.Leaks()
 	s.check(len(leaks) == 0, "packets that left the laptop outside the tunnel: "+count(leaks), leaks...)
 	after, err := s.lab.Laptop.Snapshot()
@@ -140,7 +147,7 @@ func (s *scene) aftermath(ctx context.Context, before string) error {
 	}
 	diff := lab.Difference(before, after)
 	s.check(len(diff) == 0, "changes to addresses, routes, rules, nftables, sysctls, resolv.conf: "+count(diff), diff...)
-	return context.Cause(ctx)
+	return nil
 }
 
 func count(lines []string) string {
@@ -159,6 +166,9 @@ func (s *scene) command(ctx context.Context, line string) *lab.Cmd {
 
 // one runs a step, shows it, and reports whether it went as it should.
 func (s *scene) one(ctx context.Context, st step) bool {
+	if ctx.Err() != nil {
+		return false // the story was broken off
+	}
 	s.prompt(st.line)
 	return s.show(st, s.run(ctx, st))
 }
@@ -253,7 +263,7 @@ func (s *scene) compare(ctx context.Context, bodkin float64) error {
 	}{{"ssh gw cat (octets, no IP)", pipe}, {"bodkin up me@gw", bodkin}, {"ssh -w (root, root)", tunnel}} {
 		s.bar(row.name, row.rate, max(pipe, bodkin, tunnel))
 	}
-	return context.Cause(ctx)
+	return nil
 }
 
 // pipe measures what a bare ssh login carries.
