@@ -1,10 +1,13 @@
 package host
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -61,6 +64,105 @@ func TestNeighbours(t *testing.T) {
 		if err := s.Undo(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// A router's "fragmentation needed" reaches the carrier's socket under a strict
+// reverse path filter: the carrier's path MTU discovery works beside the tunnel.
+func TestPathMTU(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	eth, peer := newEth(t)
+	o := newOracle(t, peer)
+	newTun(t, "bodkin0")
+	if err := writeSysctl("net/ipv4/conf/all/rp_filter", "1"); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Set(fullWish(), journals(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := net.Dialer{Control: Marked(s.Mark())}
+	c, err := d.Dial("udp", "203.0.113.7:22")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Write([]byte("too large")); err != nil {
+		t.Fatal(err)
+	}
+	if err := say(joined("203.0.113.200", 9), endOfProbes, s.Mark()); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range o.until(t, endOfProbes) {
+		if bytes.Contains(f, []byte("too large")) {
+			icmp := []byte{3, 4, 0, 0, 0, 0, 1300 >> 8, 1300 & 0xff} // RFC 1191, section 4
+			icmp = append(icmp, f[14:14+28]...)
+			binary.BigEndian.PutUint16(icmp[2:], checksum(icmp))
+			o.send(t, ipv4Frame(eth.Attrs().HardwareAddr, netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("192.0.2.10"), unix.IPPROTO_ICMP, icmp))
+		}
+	}
+	raw, err := c.(*net.UDPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mtu := 0
+	for deadline := time.Now().Add(2 * time.Second); mtu != 1300 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		raw.Control(func(fd uintptr) { mtu, err = unix.GetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU) })
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if mtu != 1300 {
+		t.Errorf("the path MTU is %d, the router said 1300", mtu)
+	}
+}
+
+// The far side's router advertisements give the machine neither route nor
+// address.
+func TestRouterAdvertisement(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	d := newTun(t, "bodkin0")
+	w := fullWish()
+	w.DNS = DNS{}
+	s, err := Set(w, journals(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	router, all := netip.MustParseAddr("fe80::666"), netip.MustParseAddr("ff02::1")
+	advertise := func(prefix byte) {
+		t.Helper()
+		ra := []byte{134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0}             // RFC 4861, section 4.2
+		ra = append(ra, 3, 4, 64, 0xc0, 0, 0, 7, 8, 0, 0, 7, 8, 0, 0, 0, 0)         // section 4.6.2
+		ra = append(append(ra, 0x20, 1, 0xd, 0xb8, 0, prefix), make([]byte, 10)...) // 2001:db8:N::/64
+		f := ipFrame(make([]byte, 6), router, all, unix.IPPROTO_ICMPV6, ra, 2)[14:]
+		f[7] = 255 // section 6.1.2
+		if _, err := d.Write(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	advertise(1)
+	if after := snapshot(t); strings.Contains(after, "fe80::666") || strings.Contains(after, "2001:db8:1:") {
+		t.Error("the far side's advertisement was heeded")
+	}
+	// Where it is allowed by hand, the same advertisement is heeded: it is a good one.
+	if err := writeSysctl("net/ipv6/conf/bodkin0/accept_ra", "2"); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(2 * time.Second); !strings.Contains(snapshot(t), "fe80::666"); {
+		if time.Now().After(deadline) {
+			t.Fatal("the test's advertisement is not a good one")
+		}
+		advertise(2)
+	}
+	if strings.Contains(snapshot(t), "2001:db8:1:") {
+		t.Error("the first advertisement was heeded, late")
+	}
+	if err := s.Undo(); err != nil {
+		t.Fatal(err)
 	}
 }
 

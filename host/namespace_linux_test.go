@@ -124,6 +124,18 @@ func snapshot(t *testing.T) string {
 	return b.String()
 }
 
+// snapshotUp is snapshot after Set of fullWish: the kernel adds the local route
+// of an IPv6 address on its own time.
+func snapshotUp(t *testing.T) string {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); routeTo(t, "fd00:2::15", 0) != "lo"; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("no local route for fd00:2::15")
+		}
+	}
+	return snapshot(t)
+}
+
 // sameAs fails the test with the lines that differ.
 func sameAs(t *testing.T, before string) {
 	t.Helper()

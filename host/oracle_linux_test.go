@@ -67,11 +67,6 @@ func (o *oracle) send(t *testing.T, frame []byte) {
 	}
 }
 
-// A probe is one datagram or one connection attempt with a text of its own.
-type probe struct {
-	network, to string
-}
-
 // say sends text in one datagram, with that mark; the error is the kernel's
 // refusal.
 func say(to, text string, mark uint32) error {
@@ -127,18 +122,21 @@ func ipFrame(eth net.HardwareAddr, from, to netip.Addr, protocol byte, segment [
 	pseudo = binary.BigEndian.AppendUint32(pseudo, uint32(len(segment)))
 	pseudo = append(pseudo, 0, 0, 0, protocol)
 	binary.BigEndian.PutUint16(segment[sumAt:], checksum(append(pseudo, segment...)))
-	var b []byte
 	if from.Is4() {
-		b = []byte{0x45, 0, 0, 0, 0, 1, 0, 0, 64, protocol, 0, 0}
-		b = append(append(b, from.AsSlice()...), to.AsSlice()...)
-		binary.BigEndian.PutUint16(b[2:], uint16(20+len(segment)))
-		binary.BigEndian.PutUint16(b[10:], checksum(b))
-		return ethernet(eth, unix.ETH_P_IP, append(b, segment...))
+		return ipv4Frame(eth, from, to, protocol, segment)
 	}
-	b = []byte{0x60, 0, 0, 0, 0, 0, protocol, 64}
+	b := []byte{0x60, 0, 0, 0, 0, 0, protocol, 64}
 	binary.BigEndian.PutUint16(b[4:], uint16(len(segment)))
 	b = append(append(b, from.AsSlice()...), to.AsSlice()...)
 	return ethernet(eth, unix.ETH_P_IPV6, append(b, segment...))
+}
+
+func ipv4Frame(eth net.HardwareAddr, from, to netip.Addr, protocol byte, payload []byte) []byte {
+	b := []byte{0x45, 0, 0, 0, 0, 1, 0, 0, 64, protocol, 0, 0}
+	b = append(append(b, from.AsSlice()...), to.AsSlice()...)
+	binary.BigEndian.PutUint16(b[2:], uint16(20+len(payload)))
+	binary.BigEndian.PutUint16(b[10:], checksum(b))
+	return ethernet(eth, unix.ETH_P_IP, append(b, payload...))
 }
 
 func checksum(b []byte) uint16 { // RFC 1071

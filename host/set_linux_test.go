@@ -374,7 +374,7 @@ func TestTwoTunnels(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	up := snapshot(t)
+	up := snapshotUp(t)
 	other := fullWish()
 	other.Name, other.Device, other.Addrs = "bodkin1", "bodkin1", prefixes("10.9.0.2/32")
 	if _, err := Set(other, dir); err == nil || !strings.Contains(err.Error(), "takes everything already") {

@@ -148,6 +148,9 @@ func describe(v reflect.Value) string {
 		}
 		return v.Type().Name() + "{" + strings.Join(parts, " ") + "}"
 	case reflect.Slice:
+		if s, ok := v.Interface().(fmt.Stringer); ok {
+			return s.String() // net.IP
+		}
 		if v.Type().Elem().Kind() == reflect.Uint8 {
 			return fmt.Sprintf("%x", v.Bytes())
 		}
