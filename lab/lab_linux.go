@@ -105,11 +105,15 @@ func (l *Lab) makeMachines() error {
 		})
 	}
 	wg.Wait()
-	err := errors.Join(errs...)
-	if errors.Is(err, unix.EPERM) {
-		return fmt.Errorf("%w (root without CAP_SYS_ADMIN and CAP_NET_ADMIN, as in a container?)", err)
+	for _, err := range errs {
+		if errors.Is(err, unix.EPERM) {
+			return fmt.Errorf("%w (root without CAP_SYS_ADMIN and CAP_NET_ADMIN, as in a container?)", err)
+		}
+		if err != nil {
+			return err // one reason is enough: the others are alike
+		}
 	}
-	return err
+	return nil
 }
 
 // Close ends every process of the lab, and waits until they, the mounts and the

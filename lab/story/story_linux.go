@@ -22,10 +22,6 @@ const (
 // Demo tells the story on out, with program as the bodkin to tell it of. It needs
 // root, curl, dig and ping. It returns nil if every step went as it should.
 func Demo(ctx context.Context, out io.Writer, program string) error {
-	t := newTeller(out)
-	t.print("bodkin: full IP through a bare ssh login\n")
-	t.print(topology)
-
 	start := time.Now()
 	l, err := lab.New(ctx, lab.Options{})
 	if err != nil {
@@ -40,6 +36,9 @@ func Demo(ctx context.Context, out io.Writer, program string) error {
 	if err := l.Laptop.InstallAs(program, "bodkin"); err != nil {
 		return fmt.Errorf("story: installing bodkin on the laptop: %w", err)
 	}
+	t := newTeller(out)
+	t.print(t.paint(bold, "bodkin: full IP through a bare ssh login") + "\n")
+	t.print(topology)
 	t.say("Four machines made of network namespaces, with the real ssh, sshd, curl, dig and ping (%.1f s).", time.Since(start).Seconds())
 
 	s := &scene{teller: t, lab: l}
