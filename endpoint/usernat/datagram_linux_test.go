@@ -119,8 +119,8 @@ func TestUDPRefusals(t *testing.T) {
 		})
 		var err error
 		for range 3 { // Linux sends the errors of an unreachable route once a second
-			conn.Write([]byte("hello"))
 			conn.SetDeadline(time.Now().Add(1100 * time.Millisecond))
+			conn.Write([]byte("hello"))
 			if _, err = conn.Read(make([]byte, 9)); !errors.Is(err, os.ErrDeadlineExceeded) {
 				break
 			}
@@ -186,13 +186,13 @@ func TestFlowTimeouts(t *testing.T) {
 		return flowKey{dst: netip.AddrPortFrom(world4, port), proto: proto}
 	}
 	for _, c := range []struct {
-		f    flow
+		f    *flow
 		want time.Duration
 	}{
-		{flow{key: key(53, protoUDP), both: true}, 15 * time.Second},
-		{flow{key: key(443, protoUDP)}, time.Minute},
-		{flow{key: key(443, protoUDP), both: true}, 5 * time.Minute},
-		{flow{key: key(0, protoICMP), both: true}, 30 * time.Second},
+		{&flow{key: key(53, protoUDP), both: true}, 15 * time.Second},
+		{&flow{key: key(443, protoUDP)}, time.Minute},
+		{&flow{key: key(443, protoUDP), both: true}, 5 * time.Minute},
+		{&flow{key: key(0, protoICMP), both: true}, 30 * time.Second},
 	} {
 		if got := c.f.timeout(); got != c.want {
 			t.Errorf("%v, both ways %v: %v, want %v", c.f.key, c.f.both, got, c.want)

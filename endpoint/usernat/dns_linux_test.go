@@ -165,3 +165,54 @@ func TestResolvConfChanges(t *testing.T) {
 		t.Errorf("without the file: %s", got)
 	}
 }
+
+// FuzzQuery: a query that is forwarded gets a SERVFAIL that answers it, and an
+// answer to another question is none.
+func FuzzQuery(f *testing.F) {
+	m := dnsmessage.Message{Questions: []dnsmessage.Question{{Name: dnsmessage.MustNewName("www.example.org."), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}}}
+	q, _ := m.Pack()
+	f.Add(q)
+	f.Add(q[:12])
+	f.Fuzz(func(t *testing.T, query []byte) {
+		q, ok := parseQuery(query)
+		if !ok {
+			return
+		}
+		a := servfail(query, q)
+		if !answers(a, query, q) {
+			t.Fatalf("SERVFAIL %x does not answer %x", a, query)
+		}
+		other := q
+		other.Type++
+		if answers(a, query, other) {
+			t.Fatalf("SERVFAIL %x answers another question", a)
+		}
+		a[0] ^= 1
+		if answers(a, query, q) {
+			t.Fatalf("SERVFAIL %x answers another id", a)
+		}
+	})
+}
+
+func FuzzResolvConf(f *testing.F) {
+	f.Add([]byte("nameserver 192.0.2.1\nnameserver ::1\n"))
+	f.Add([]byte("nameserver fe80::1%eth0 # x"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		addrs := parseResolvConf(b)
+		if len(addrs) == 0 {
+			t.Fatal("no resolver")
+		}
+		var again strings.Builder
+		for _, a := range addrs {
+			if !a.IsValid() || a.Port() != dnsPort {
+				t.Fatalf("%v", a)
+			}
+			if !strings.ContainsAny(a.Addr().Zone(), " \t\n\v\f\r\u0085\u00a0") {
+				fmt.Fprintf(&again, "nameserver %v\n", a.Addr())
+			}
+		}
+		if got := parseResolvConf([]byte(again.String())); again.Len() > 0 && strings.Count(again.String(), "\n") == len(addrs) && !reflect.DeepEqual(got, addrs) {
+			t.Fatalf("%v became %v", addrs, got)
+		}
+	})
+}

@@ -2,9 +2,11 @@ package usernat
 
 import (
 	"fmt"
+	"io"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/log"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	gheader "gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
@@ -58,6 +60,9 @@ var (
 	_ stack.LinkEndpoint = (*link)(nil)
 	_ stack.GSOEndpoint  = (*link)(nil)
 )
+
+// The stack's log speaks of what peers send; what there is to say is in Stats.
+func init() { log.SetTarget(&log.Writer{Next: io.Discard}) }
 
 // newStack makes the stack that terminates TCP for n.
 func newStack(n *NAT) (*stack.Stack, *link, error) {

@@ -184,7 +184,7 @@ func (n *NAT) take(p *tunnel.Packet, now time.Time) {
 	}
 	switch {
 	case h.proto == protoTCP && len(segment) >= headerLenTCP:
-		n.link.inject(&h, packet)
+		n.takeTCP(&h, packet, now)
 	case h.proto == protoUDP && len(segment) >= headerLenUDP:
 		n.takeUDP(&h, packet, gso, now)
 	case len(segment) >= headerLenICMP && (h.proto == protoICMP && h.src.Is4() && segment[0] == echoRequest4 ||

@@ -125,6 +125,22 @@ func (t *dials) dialing() int {
 	return t.waiting
 }
 
+// takeTCP gives a TCP packet to the stack, unless it would open a connection
+// that the policy prohibits.
+func (n *NAT) takeTCP(h *header, packet []byte, now time.Time) {
+	switch f := gheader.TCPFlags(packet[h.offset+13]); {
+	case f&(gheader.TCPFlagSyn|gheader.TCPFlagAck) == gheader.TCPFlagSyn:
+		if !n.permits(h.dst, now) {
+			n.refuse(h, packet)
+			return
+		}
+	case !validSource(h.dst): // no connection can be there
+		n.count.other.Add(1)
+		return
+	}
+	n.link.inject(h, packet)
+}
+
 // newTCP is called by the stack for every segment that belongs to no connection,
 // with the segment in pkt. Reporting false has the stack answer RST.
 func (n *NAT) newTCP(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
@@ -140,11 +156,6 @@ func (n *NAT) newTCP(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool
 		src: addrOf(id.RemoteAddress), dst: addrOf(id.LocalAddress),
 		proto: protoTCP, offset: len(ip), end: len(syn),
 	}
-	now := time.Now()
-	if !n.permits(h.dst, now) {
-		n.refuse(&h, syn)
-		return true
-	}
 	if n.dns[h.dst] && id.LocalPort != dnsPort {
 		return false
 	}
@@ -152,7 +163,7 @@ func (n *NAT) newTCP(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool
 		n.count.memory.Add(1)
 		return false
 	}
-	d, err := n.dials.begin(n.ctx, id, now)
+	d, err := n.dials.begin(n.ctx, id, time.Now())
 	if err == errRepeated {
 		return true
 	}

@@ -63,6 +63,7 @@ func TestTCPRefusals(t *testing.T) {
 		{"169.254.169.254:80", syscall.EHOSTUNREACH},
 		{"[2001:db8:5::1]:80", syscall.EACCES},
 		{"[64:ff9b::7f00:1]:80", syscall.EACCES},
+		{"240.0.0.1:80", syscall.EHOSTUNREACH},
 		{"10.0.2.3:80", syscall.ECONNREFUSED},
 	} {
 		start := time.Now()
