@@ -54,15 +54,21 @@ func TestNeighbours(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		s, err := Set(fullWish(), dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if arp, tcp := ask(s.Mark(), "10.0.2.15", "fd00:2::15"); arp != 0 || tcp != 0 {
-			t.Errorf("rp_filter %s: %d answers to ARP and %d to TCP", filter, arp, tcp)
-		}
-		if err := s.Undo(); err != nil {
-			t.Fatal(err)
+		// A full tunnel swallows the answers anyway; a split one would not.
+		for _, routes := range [][]netip.Prefix{prefixes("0.0.0.0/0", "::/0"), prefixes("198.51.100.0/24")} {
+			w := fullWish()
+			w.Routes = routes
+			s, err := Set(w, dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			snapshotUp(t)
+			if arp, tcp := ask(s.Mark(), "10.0.2.15", "fd00:2::15"); arp != 0 || tcp != 0 {
+				t.Errorf("rp_filter %s, %v: %d answers to ARP and %d to TCP", filter, routes, arp, tcp)
+			}
+			if err := s.Undo(); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 }
@@ -166,14 +172,14 @@ func TestRouterAdvertisement(t *testing.T) {
 	}
 }
 
-// The carrier's connections live beside a full tunnel under every reverse path
-// filter: marked ones, and pinned ones of one user.
-func TestCarrier(t *testing.T) {
-	if !alone(t) {
-		return
-	}
+// servers listen on port 22, once newServers was called.
+var servers = []string{"203.0.113.7", "2001:db8:7::7"}
+
+// newServers gives the machine a network with a real machine at the other end of
+// its cable.
+func newServers(t *testing.T) {
+	t.Helper()
 	_, peer := newEth(t)
-	servers := []string{"203.0.113.7", "2001:db8:7::7"}
 	for _, gw := range []string{"192.0.2.1", "2001:db8:1::1"} {
 		n := &netlink.Neigh{LinkIndex: linkNamed(t, "eth0").Attrs().Index, IP: netip.MustParseAddr(gw).AsSlice()}
 		if err := netlink.NeighDel(n); err != nil { // there is a real one now
@@ -211,21 +217,32 @@ func TestCarrier(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// What must not get through is given up soon; what must get through is not.
+const soon, patient = 50 * time.Millisecond, 5 * time.Second
+
+func dial(to string, mark uint32, wait time.Duration) error {
+	d := net.Dialer{Timeout: wait}
+	if mark != 0 {
+		d.Control = Marked(mark)
+	}
+	c, err := d.Dial("tcp", to)
+	if err == nil {
+		c.Close()
+	}
+	return err
+}
+
+// The carrier's connections live beside a full tunnel under every reverse path
+// filter: marked ones, and pinned ones of one user.
+func TestCarrier(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	newServers(t)
 	newTun(t, "bodkin0")
 	dir := journals(t)
-	// What must not get through is given up soon; what must get through is not.
-	const soon, patient = 50 * time.Millisecond, 5 * time.Second
-	dial := func(to string, mark uint32, wait time.Duration) error {
-		d := net.Dialer{Timeout: wait}
-		if mark != 0 {
-			d.Control = Marked(mark)
-		}
-		c, err := d.Dial("tcp", to)
-		if err == nil {
-			c.Close()
-		}
-		return err
-	}
 	for _, s := range servers {
 		if err := dial(joined(s, 22), 0, patient); err != nil {
 			t.Fatalf("without a tunnel: %v", err)
@@ -286,6 +303,43 @@ func TestCarrier(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Without nftables the carrier lives too, and the notes say at what price.
+func TestCarrierWithoutFilter(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	newServers(t)
+	newTun(t, "bodkin0")
+	hasNFT = func() bool { return false }
+	if err := writeSysctl("net/ipv4/conf/all/rp_filter", "1"); err != nil {
+		t.Fatal(err)
+	}
+	w := fullWish()
+	for _, s := range servers[1:] {
+		w.Carrier = append(w.Carrier, netip.MustParseAddrPort(joined(s, 22)))
+	}
+	before := snapshot(t)
+	s, err := Set(w, journals(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, server := range servers {
+		if err := dial(joined(server, 22), s.Mark(), patient); err != nil {
+			t.Errorf("marked: %v", err)
+		}
+		if as(1000, func() error { return dial(joined(server, 22), 0, soon) }) == nil {
+			t.Errorf("a user's, unmarked, to %s: goes around the tunnel", server)
+		}
+	}
+	if n := strings.Join(s.Notes(), "\n"); !strings.Contains(n, "no nftables") || !strings.Contains(n, "root's own connections") {
+		t.Errorf("notes: %q", n)
+	}
+	if err := s.Undo(); err != nil {
+		t.Fatal(err)
+	}
+	sameAs(t, before)
 }
 
 // as runs f, and what sockets it makes, as another user.

@@ -2,10 +2,12 @@ package host
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -200,6 +202,40 @@ func TestReboot(t *testing.T) {
 		t.Fatal(err)
 	}
 	sameAs(t, before)
+}
+
+// A journal of another network namespace is not ours to undo here.
+func TestAnotherNamespace(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	newTun(t, "bodkin0")
+	dir := journals(t)
+	attempt{Wish: fullWish(), Dir: dir}.run(t)
+	up := snapshotUp(t)
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good: the thread, with its namespace, ends with the goroutine
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			done <- err
+			return
+		}
+		did, err := CleanUp(dir)
+		if err == nil && (len(did) != 1 || !strings.Contains(did[0], "left alone")) {
+			err = fmt.Errorf("CleanUp from elsewhere: %q", did)
+		}
+		if _, set := Set(fullWish(), dir); set == nil || !strings.Contains(set.Error(), "another network namespace") {
+			err = errors.Join(err, fmt.Errorf("Set from elsewhere: %v", set))
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	sameAs(t, up)
+	if did, err := CleanUp(dir); len(did) < 10 || err != nil {
+		t.Errorf("CleanUp: %q, %v", did, err)
+	}
 }
 
 // A full disk refuses before anything is changed.
