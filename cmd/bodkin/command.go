@@ -39,7 +39,7 @@ The far side needs an ordinary ssh account and nothing else.
 It is for networks and machines that you may use. Ask their owners.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Args:          usage(cobra.NoArgs),
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetIn(in)

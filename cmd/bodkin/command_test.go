@@ -1,0 +1,195 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bodkin-net/bodkin/carrier"
+	"github.com/bodkin-net/bodkin/config"
+)
+
+// call runs the program in this process.
+func call(t *testing.T, args ...string) (status int, out, errs string) {
+	t.Helper()
+	var o, e bytes.Buffer
+	status = run(t.Context(), args, strings.NewReader(""), &o, &e)
+	return status, o.String(), e.String()
+}
+
+// TestUsage is what a wrong call is told: before anything is touched, with the
+// next thing to try.
+func TestUsage(t *testing.T) {
+	for _, c := range []struct {
+		args         string
+		reason, hint string
+	}{
+		{"up", "requires at least 1 arg", "bodkin help"},
+		{"up gw 10.0.0.0/33", `"10.0.0.0/33" is not a prefix`, "10.0.0.0/8"},
+		{"up gw 10.0.0.1/8", "bits beyond its length", "10.0.0.0/8 is the prefix that holds it"},
+		{"up gw 10.0.0.0/8 -x 192.168.0.0/16", "not in what goes through", "leave -x out"},
+		{"up gw --dns x;id", "--dns x;id", "a resolver's address"},
+		{"up gw --allow everything", "--allow everything", "host and link-local"},
+		{"up gw --name ../../etc", "--name", "lower-case letter"},
+		{"up gw --plan -d", "contradict", "leave one of them out"},
+		{"up gw -e ssh\t'x", "a quote is left open", "close it"},
+		{"up gw --nonsense", "unknown flag: --nonsense", "bodkin help"},
+		{"up -- -oProxyCommand=id", "is not a host's name", "[user@]host[:port]"},
+		{"nonsense", `unknown command "nonsense"`, ""},
+		{"status too many", "unknown command", ""},
+		{"far --only nowhere --nonce x", `"nowhere" is not a prefix`, "10.0.0.0/8"},
+	} {
+		status, _, errs := call(t, strings.Split(c.args, " ")...)
+		if status != statusUsage {
+			t.Errorf("%s: exit status %d, want %d: %s", c.args, status, statusUsage, errs)
+		}
+		if !strings.Contains(errs, "bodkin: error: ") || !strings.Contains(errs, c.reason) || !strings.Contains(errs, c.hint) {
+			t.Errorf("%s: it said\n%s", c.args, errs)
+		}
+	}
+}
+
+// TestPrinted are the commands that only print.
+func TestPrinted(t *testing.T) {
+	for args, want := range map[string]string{
+		"version":         "bodkin " + version,
+		"help":            "for networks and machines that you may use",
+		"up --help":       "16 device",
+		"far --help":      "restrict,command=",
+		"completion bash": "bodkin",
+		"completion zsh":  "bodkin",
+		"completion fish": "bodkin",
+	} {
+		status, out, errs := call(t, strings.Fields(args)...)
+		if status != 0 || !strings.Contains(out, want) {
+			t.Errorf("%s: exit status %d, without %q:\n%s%s", args, status, want, out, errs)
+		}
+	}
+	dir := t.TempDir()
+	if status, _, errs := call(t, "man", dir); status != 0 {
+		t.Fatal(errs)
+	}
+	page, err := os.ReadFile(filepath.Join(dir, "bodkin-up.1"))
+	if err != nil || !bytes.Contains(page, []byte("far-binary")) {
+		t.Errorf("bodkin-up.1: %v", err)
+	}
+}
+
+// TestSayError: one line each for the error and the hint, the layer first, and
+// nothing of the peer's that a terminal would act on.
+func TestSayError(t *testing.T) {
+	for _, c := range []struct {
+		err    error
+		want   string
+		status int
+	}{
+		{errors.New("plain"), "bodkin: error: plain\n", 1},
+		{at(layerSSH, errors.New("the key is wrong"), "try another"), "bodkin: error: ssh: the key is wrong\nbodkin: hint: try another\n", 12},
+		{at(layerSSH, errors.New("ssh: said once"), ""), "bodkin: error: ssh: said once\n", 12},
+		{at(layerFarHalf, errors.New("it said \x1b]0;owned\x07\nbodkin: error: forged"), ""), "bodkin: error: far half: it said ?]0;owned? bodkin: error: forged\n", 13},
+		{at(layerFarHalf, &carrier.RefusedError{Layer: "far half", Reason: "no room", Hint: "make some"}, ""), "bodkin: error: far half: no room\nbodkin: hint: make some\n", 13},
+		{&config.Error{Reason: "no", Hint: "yes"}, "bodkin: error: no\nbodkin: hint: yes\n", 2},
+		{&silentError{at(layerTunnel, errors.New("said before"), "")}, "", 19},
+	} {
+		var w bytes.Buffer
+		sayError(&w, c.err)
+		if w.String() != c.want || exitStatus(c.err) != c.status {
+			t.Errorf("%v: exit status %d, said\n%swant %d,\n%s", c.err, exitStatus(c.err), w.String(), c.status, c.want)
+		}
+	}
+}
+
+// TestControl is status and down over a tunnel's socket.
+func TestControl(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("XDG_RUNTIME_DIR", dir)
+	if os.Geteuid() == 0 {
+		t.Chdir(dir) // root's sockets have a fixed place; the name below keeps this test to itself
+	}
+	name := "test" + strings.ReplaceAll(time.Now().Format("150405.000"), ".", "")
+	ctx, down := context.WithCancelCause(t.Context())
+	want := Status{Name: name, State: "up", Target: "me@gw", Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.2.15/24")}}
+	c, err := listenControl(name, func() Status { return want }, down)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(runtimeDir(), name+".sock")
+	if _, err := listenControl(name, nil, nil); err == nil || !strings.Contains(err.Error(), "is up already") {
+		t.Errorf("a second of the same name: %v", err)
+	}
+	answer, err := ask(path, "status", time.Second)
+	var got Status
+	if err != nil || json.Unmarshal(answer, &got) != nil || got.Name != name || got.Addresses[0] != want.Addresses[0] {
+		t.Errorf("status: %s, %v", answer, err)
+	}
+	for _, wrong := range []string{"", "up", strings.Repeat("x", 1000), "status\x00"} {
+		if answer, _ := ask(path, wrong, time.Second); len(answer) != 0 {
+			t.Errorf("%q was answered with %q", wrong, answer)
+		}
+	}
+	told := make(chan []byte)
+	go func() {
+		answer, _ := ask(path, "down", 5*time.Second)
+		told <- answer
+	}()
+	<-ctx.Done()
+	if context.Cause(ctx) != errDown {
+		t.Errorf("down ended it with %v", context.Cause(ctx))
+	}
+	select {
+	case <-told:
+		t.Error("down was answered before the tunnel was gone")
+	default:
+	}
+	c.close()
+	if answer := <-told; string(answer) != "down\n" {
+		t.Errorf("down was answered with %q", answer)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket is still there: %v", err)
+	}
+}
+
+// TestPrivateDir: a directory that others may enter, or that is none, is not used.
+func TestPrivateDir(t *testing.T) {
+	base := t.TempDir()
+	open, link, file := filepath.Join(base, "open"), filepath.Join(base, "link"), filepath.Join(base, "file")
+	if err := errors.Join(os.Mkdir(open, 0o700), os.Chmod(open, 0o755), os.Symlink(t.TempDir(), link), os.WriteFile(file, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{open, link, file} {
+		if privateDir(dir) == nil {
+			t.Errorf("%s was taken", dir)
+		}
+	}
+	for range 2 {
+		if err := privateDir(filepath.Join(base, "new")); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestChooseNetworks(t *testing.T) {
+	got, err := chooseNetworks([]netip.Prefix{netip.MustParsePrefix("10.0.0.0/16"), netip.MustParsePrefix("fd62:6f64:6b69::/64")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range got {
+		if p.Overlaps(netip.MustParsePrefix("10.0.0.0/16")) || p.Overlaps(netip.MustParsePrefix("fd62:6f64:6b69::/64")) {
+			t.Errorf("%v lies in what goes through the tunnel", p)
+		}
+	}
+	if a := within(netip.MustParsePrefix("10.0.2.0/24"), hostPeer); a != netip.MustParseAddr("10.0.2.15") {
+		t.Error(a)
+	}
+	if a := within(netip.MustParsePrefix("fd62:6f64:6b69::/64"), hostPeer); a != netip.MustParseAddr("fd62:6f64:6b69::15") {
+		t.Error(a)
+	}
+}
