@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,13 +29,15 @@ type bench struct {
 
 // A sample is what one contender did in one run. Zero fields were not measured.
 type sample struct {
-	Up1, Up8, Down1, Down8 float64 // Mbit/s of TCP payload with 1 and 8 streams; down is towards the laptop
-	CPUUp, CPUDown         float64 // processor seconds per 10^9 octets, one stream, all processes
-	PingIdle, PingLoaded   float64 // ms, median, without load and under a download
-	FirstByte              float64 // ms from connect to the first octet of an HTTP answer
-	Start                  float64 // ms until packets pass
-	RSSNear, RSSFar        float64 // MB resident after the load: the largest process of each side
-	RSSNearAll, RSSFarAll  float64 // MB, all of its processes together
+	Up1, Up8, Down1, Down8 float64            // Mbit/s of TCP payload with 1 and 8 streams; down is towards the laptop
+	CPUUp, CPUDown         float64            // processor seconds per 10^9 octets, one stream, all processes
+	CPUPartsUp             map[string]float64 `json:",omitempty"` // the same by machine and program, as far as it is theirs
+	CPUPartsDown           map[string]float64 `json:",omitempty"`
+	PingIdle, PingLoaded   float64            // ms, median, without load and under a download
+	FirstByte              float64            // ms from connect to the first octet of an HTTP answer
+	Start                  float64            // ms until packets pass
+	RSSNear, RSSFar        float64            // MB resident after the load: the largest process of each side
+	RSSNearAll, RSSFarAll  float64            // MB, all of its processes together
 }
 
 // prepare puts bodkin onto the machines and checks that the programs are there.
@@ -85,7 +88,7 @@ func (b *bench) one(ctx context.Context, c contender) (s sample, err error) {
 	if c.open == nil {
 		return b.pipe(ctx)
 	}
-	idle, err := b.processes()
+	idle, err := b.processes(b.lab.Laptop, b.lab.Gateway)
 	if err != nil {
 		return s, err
 	}
@@ -114,14 +117,20 @@ func (b *bench) one(ctx context.Context, c contender) (s sample, err error) {
 		reverse bool
 		rate    *float64
 		cpu     *float64
-	}{{1, false, &s.Up1, &s.CPUUp}, {1, true, &s.Down1, &s.CPUDown}, {8, false, &s.Up8, nil}, {8, true, &s.Down8, nil}} {
-		rate, cpu, err := b.iperf(ctx, t.streams, t.reverse)
+		parts   *map[string]float64
+	}{
+		{1, false, &s.Up1, &s.CPUUp, &s.CPUPartsUp},
+		{1, true, &s.Down1, &s.CPUDown, &s.CPUPartsDown},
+		{8, false, &s.Up8, nil, nil},
+		{8, true, &s.Down8, nil, nil},
+	} {
+		got, err := b.iperf(ctx, t.streams, t.reverse)
 		if err != nil {
 			return s, err
 		}
-		*t.rate = rate
+		*t.rate = got.mbits
 		if t.cpu != nil {
-			*t.cpu = cpu
+			*t.cpu, *t.parts = got.cpu, got.parts
 		}
 	}
 	if c.ping {
@@ -129,7 +138,7 @@ func (b *bench) one(ctx context.Context, c contender) (s sample, err error) {
 			return s, err
 		}
 	}
-	loaded, err := b.processes()
+	loaded, err := b.processes(b.lab.Laptop, b.lab.Gateway)
 	if err != nil {
 		return s, err
 	}
@@ -140,14 +149,16 @@ func (b *bench) one(ctx context.Context, c contender) (s sample, err error) {
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// processes lists those of the laptop and of the gateway.
-func (b *bench) processes() (both [2][]lab.Process, err error) {
-	for i, m := range []*lab.Machine{b.lab.Laptop, b.lab.Gateway} {
-		if both[i], err = m.Processes(); err != nil {
-			return both, err
+// processes lists those of machines.
+func (b *bench) processes(machines ...*lab.Machine) (lists [][]lab.Process, err error) {
+	for _, m := range machines {
+		list, err := m.Processes()
+		if err != nil {
+			return nil, err
 		}
+		lists = append(lists, list)
 	}
-	return both, nil
+	return lists, nil
 }
 
 // memory is that of the processes that came, in MB.
@@ -162,8 +173,15 @@ func memory(before, after []lab.Process) (largest, all float64) {
 	return largest, all
 }
 
+// A transfer is what iperf3 did.
+type transfer struct {
+	mbits float64
+	cpu   float64            // seconds per 10^9 octets, of everything
+	parts map[string]float64 // of each program
+}
+
 // iperf measures a transfer, and the processor time of all it took.
-func (b *bench) iperf(ctx context.Context, streams int, reverse bool) (mbits, cpuPerGB float64, err error) {
+func (b *bench) iperf(ctx context.Context, streams int, reverse bool) (t transfer, err error) {
 	args := []string{"-J", "-c", lab.Web4.String(), "-t", strconv.Itoa(b.config.seconds), "-P", strconv.Itoa(streams)}
 	if reverse {
 		args = append(args, "-R")
@@ -174,19 +192,26 @@ func (b *bench) iperf(ctx context.Context, streams int, reverse bool) (mbits, cp
 	// would turn the next away.
 	server := b.lab.Internet.Command(ctx, "iperf3", "-s", "-B", lab.Web4.String())
 	if err := server.Start(); err != nil {
-		return 0, 0, err
+		return t, err
 	}
 	defer server.Wait()
 	defer server.Process.Kill()
 	if err := listening(ctx, server.Process.Pid, lab.Web4, iperfPort); err != nil {
-		return 0, 0, fmt.Errorf("iperf3: %w", err)
+		return t, fmt.Errorf("iperf3: %w", err)
+	}
+	machines := []*lab.Machine{b.lab.Laptop, b.lab.Gateway, b.lab.Internet}
+	idle, err := b.processes(machines...)
+	if err != nil {
+		return t, err
 	}
 	before, err := b.meter.read()
 	if err != nil {
-		return 0, 0, err
+		return t, err
 	}
-	out, err := b.lab.Laptop.Command(ctx, "iperf3", args...).As("me").Output()
+	client := b.lab.Laptop.Command(ctx, "iperf3", args...).As("me")
+	out, err := client.Output()
 	after, readErr := b.meter.read()
+	busy, listErr := b.processes(machines...)
 	var result struct {
 		Error string `json:"error"`
 		End   struct {
@@ -200,10 +225,39 @@ func (b *bench) iperf(ctx context.Context, streams int, reverse bool) (mbits, cp
 		err = errors.New(result.Error)
 	}
 	got := result.End.Received
-	if err != nil || readErr != nil || got.Bytes == 0 || got.Seconds == 0 {
-		return 0, 0, fmt.Errorf("iperf3: %w", errors.Join(err, readErr))
+	if err != nil || readErr != nil || listErr != nil || got.Bytes == 0 || got.Seconds == 0 {
+		return t, fmt.Errorf("iperf3: %w", errors.Join(err, readErr, listErr, errors.New("no result")))
 	}
-	return got.Bytes * 8 / got.Seconds / 1e6, (after - before).Seconds() / (got.Bytes / 1e9), nil
+	gb := got.Bytes / 1e9
+	t = transfer{mbits: got.Bytes * 8 / got.Seconds / 1e6, cpu: (after - before).Seconds() / gb, parts: make(map[string]float64)}
+	spent := client.ProcessState
+	t.parts["laptop iperf3"] = (spent.UserTime() + spent.SystemTime()).Seconds() / gb
+	for i, m := range machines {
+		for _, p := range busy[i] {
+			cpu := p.CPU
+			for _, old := range idle[i] {
+				if old.PID == p.PID {
+					cpu -= old.CPU
+				}
+			}
+			if cpu > 0 {
+				t.parts[m.Name+" "+program(p)] += cpu.Seconds() / gb
+			}
+		}
+	}
+	return t, nil
+}
+
+// program is the name of a process's program.
+func program(p lab.Process) string {
+	if len(p.Args) == 0 {
+		return "ended"
+	}
+	if strings.Contains(p.Args[0], "bodkin") {
+		return "bodkin" // wherever it lies
+	}
+	name, _, _ := strings.Cut(p.Args[0], " ")
+	return strings.TrimSuffix(filepath.Base(name), ":")
 }
 
 // loadedPing pings while a download runs.
@@ -218,7 +272,7 @@ func (b *bench) loadedPing(ctx context.Context) (float64, error) {
 		ms, err := b.ping(ctx, "-c", strconv.Itoa(5*b.config.seconds), "-i", "0.1", "-W", "5")
 		done <- outcome{ms, err}
 	}()
-	_, _, err := b.iperf(ctx, 1, true)
+	_, err := b.iperf(ctx, 1, true)
 	o := <-done
 	return o.ms, errors.Join(err, o.err)
 }

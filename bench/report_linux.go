@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"runtime"
 	"slices"
@@ -104,7 +105,52 @@ func medians(samples []sample) (m sample) {
 	} {
 		field(get)
 	}
+	m.CPUPartsUp = medianParts(samples, func(s sample) map[string]float64 { return s.CPUPartsUp })
+	m.CPUPartsDown = medianParts(samples, func(s sample) map[string]float64 { return s.CPUPartsDown })
 	return m
+}
+
+// medianParts takes each program's.
+func medianParts(samples []sample, get func(sample) map[string]float64) map[string]float64 {
+	values := make(map[string][]float64)
+	for _, s := range samples {
+		for name, v := range get(s) {
+			values[name] = append(values[name], v)
+		}
+	}
+	parts := make(map[string]float64)
+	for name, v := range values {
+		parts[name] = median(v)
+	}
+	return parts
+}
+
+// writeParts prints where the processor time of one stream went.
+func (r *report) writeParts(w io.Writer) {
+	fmt.Fprint(w, "\nwhere the CPU seconds go, one stream; the rest is the kernel's, on nobody's account\n\n")
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, c := range contenders {
+		m, ok := r.Medians[c.key]
+		if !ok {
+			continue
+		}
+		for _, d := range []struct {
+			name  string
+			parts map[string]float64
+		}{{"up", m.CPUPartsUp}, {"down", m.CPUPartsDown}} {
+			if len(d.parts) == 0 {
+				continue
+			}
+			fmt.Fprintf(t, "%s, %s\t", c.name, d.name)
+			for _, name := range slices.Sorted(maps.Keys(d.parts)) {
+				if v := d.parts[name]; v >= 0.01 {
+					fmt.Fprintf(t, "%s %.2f\t", name, v)
+				}
+			}
+			fmt.Fprintln(t)
+		}
+	}
+	t.Flush()
 }
 
 // A target is a promise about two contenders, or about one.
@@ -188,6 +234,7 @@ func (r *report) write(w io.Writer) {
 	if r.FirstStart > 0 {
 		fmt.Fprintf(w, "\nbodkin over ssh for the first time, its far half sent on the way: %.0f ms\n", r.FirstStart)
 	}
+	r.writeParts(w)
 	if len(r.Verdicts) == 0 {
 		return
 	}
