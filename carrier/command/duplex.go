@@ -10,9 +10,9 @@ import (
 
 // pipeSize is what a pipe that carries a tunnel may hold, in octets. Measured
 // through ssh with aes128-gcm on loopback, both ways: the kernel's 64 KiB give
-// 4.5 Gb/s, 256 KiB give 5.9, 1 MiB gives 6.3 within the noise and four times the
-// wait in front of a ping on a slow line. A socketpair instead of two pipes is as
-// fast, and 10 to 30 microseconds slower from write to answer (pipes: 112).
+// 4.5 Gb/s, 256 KiB give 5.9; 1 MiB gives 6.3, which is within the noise, and a
+// longer queue in front of a ping. A socketpair instead of two pipes is as fast,
+// and 10 to 30 microseconds slower from write to answer (pipes: 112).
 const pipeSize = 256 << 10
 
 // duplex is two files that make one way there and back.

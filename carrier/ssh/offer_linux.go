@@ -153,20 +153,12 @@ func receive(c *net.UnixConn) (int, error) {
 	return fds[0], nil
 }
 
-const (
-	// maxUnsent is how many octets may wait in the kernel that TCP has not sent
-	// yet: what more ssh holds back, so does the tunnel, where a small packet can
-	// still overtake.
-	maxUnsent = 128 << 10
-)
-
-// tune sets on a socket what ssh sets on one that it connects itself, and
-// TCP_NOTSENT_LOWAT. A socket that does not take it is as good as ssh's own.
+// tune sets on a socket what ssh sets on one that it connects itself. It does not
+// bound what the kernel holds unsent (TCP_NOTSENT_LOWAT): measured at 20 Mbit/s,
+// 2.3 MB wait with and without, for ssh itself reads ahead as far as the channel's
+// window of 2 MiB goes. Whoever wants a short queue must count what is under way.
 func tune(file *os.File) {
-	control(file, func(fd int) {
-		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
-		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, maxUnsent)
-	})
+	control(file, func(fd int) { unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1) })
 }
 
 // control calls f with the descriptor of file.

@@ -10,11 +10,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/bodkin-net/bodkin/carrier"
 	"github.com/bodkin-net/bodkin/carrier/carriertest"
+	"github.com/bodkin-net/bodkin/carrier/command"
 	"github.com/bodkin-net/bodkin/carrier/farhalf"
 )
 
@@ -424,5 +426,75 @@ func TestOfferChecksUser(t *testing.T) {
 	o.close()
 	if err := ReceiveAndPass(path); err == nil {
 		t.Error("passed on what is gone")
+	}
+}
+
+// BenchmarkUpload sends through ssh and sshd to a program that drops what comes.
+func BenchmarkUpload(b *testing.B) {
+	server := startServer(b)
+	for _, direct := range []bool{true, false} {
+		b.Run(fmt.Sprintf("direct=%v", direct), func(b *testing.B) {
+			c := server.client("cat >/dev/null")
+			if !direct {
+				c.Dial = nil
+			}
+			s, _ := dial(b, c)
+			block := make([]byte, 60<<10)
+			head := make([]byte, 8)
+			b.SetBytes(int64(len(block) + len(head)))
+			for b.Loop() {
+				if err := s.WriteBuffers(net.Buffers{head, block}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkAnswer measures the time from a small write to its echo.
+func BenchmarkAnswer(b *testing.B) {
+	server := startServer(b)
+	s, _ := dial(b, server.client("exec cat"))
+	packet := make([]byte, 84)
+	for b.Loop() {
+		s.Write(packet)
+		if _, err := io.ReadFull(s, packet); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// TestAsUser runs ssh as another user than we are: as root for the one who called
+// sudo. The socket is that user's to fetch.
+func TestAsUser(t *testing.T) {
+	const nobody = 65534
+	server := startServer(t)
+	program, err := os.ReadFile(os.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	os.Chmod(filepath.Dir(server.dir), 0o755) // 0700 otherwise
+	helper := filepath.Join(server.dir, "helper")
+	if err := os.WriteFile(helper, program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"config", "client_key", "known_hosts"} {
+		if err := os.Chown(filepath.Join(server.dir, name), nobody, nobody); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := server.client("exec cat")
+	c.User = &command.User{UID: nobody, GID: nobody}
+	c.FdpassCommand = []string{helper, "fdpass"}
+	s, info := dial(t, c)
+	s.Write([]byte("x"))
+	if _, err := io.ReadFull(s, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if owner, err := os.Stat(fmt.Sprintf("/proc/%d", info.pid)); err != nil || owner.Sys().(*syscall.Stat_t).Uid != nobody {
+		t.Errorf("ssh runs as %+v, %v", owner, err)
+	}
+	if !info.Direct {
+		t.Error("ssh connected by itself")
 	}
 }

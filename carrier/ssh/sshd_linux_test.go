@@ -70,7 +70,7 @@ type server struct {
 }
 
 // startServer starts sshd with more lines in its config, until the test ends.
-func startServer(t *testing.T, lines ...string) *server {
+func startServer(t testing.TB, lines ...string) *server {
 	t.Helper()
 	s := &server{dir: t.TempDir(), port: freePort(t)}
 	hostKey := s.newKey(t, "host_key")
@@ -145,7 +145,7 @@ func (s *server) logged(text string) bool {
 	return false
 }
 
-func (s *server) write(t *testing.T, name, text string) string {
+func (s *server) write(t testing.TB, name, text string) string {
 	t.Helper()
 	path := filepath.Join(s.dir, name)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -156,7 +156,7 @@ func (s *server) write(t *testing.T, name, text string) string {
 
 // newKey makes an Ed25519 key in OpenSSH's format and returns the public half as
 // a line (PROTOCOL.key of OpenSSH).
-func (s *server) newKey(t *testing.T, name string) string {
+func (s *server) newKey(t testing.TB, name string) string {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -181,7 +181,7 @@ func (s *server) newKey(t *testing.T, name string) string {
 	return "ssh-ed25519 " + base64.StdEncoding.EncodeToString(blob) + "\n"
 }
 
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -219,7 +219,7 @@ func (s *server) client(remote string) Config {
 }
 
 // dial logs in, and wants it to work.
-func dial(t *testing.T, c Config) (carrier.Stream, Info) {
+func dial(t testing.TB, c Config) (carrier.Stream, Info) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -232,7 +232,7 @@ func dial(t *testing.T, c Config) (carrier.Stream, Info) {
 }
 
 // fails logs in and returns the error of Dial or of the first Read.
-func fails(t *testing.T, c Config) error {
+func fails(t testing.TB, c Config) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
