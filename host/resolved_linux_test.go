@@ -93,6 +93,13 @@ func (f *fakeResolved) called(method string, format string, args ...any) *dbus.E
 	return nil
 }
 
+// behave says how the next calls go.
+func (f *fakeResolved) behave(unknown int, fail string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.unknown, f.fail = unknown, fail
+}
+
 func (f *fakeResolved) take() (calls []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -181,7 +188,7 @@ func TestResolvedDialogue(t *testing.T) {
 		{"off", stub, nil, DNSOff, 0, nil, false, ""},
 	} {
 		reshape(t, c.shape)
-		fake.unknown = c.unknown
+		fake.behave(c.unknown, "")
 		w := w
 		w.DNS.Domains, w.DNS.Mode = c.domains, c.mode
 		s, err := Set(w, dir)
@@ -212,7 +219,7 @@ func TestResolvedDialogue(t *testing.T) {
 	}
 
 	reshape(t, stub)
-	fake.fail = "SetLinkDomains"
+	fake.behave(0, "SetLinkDomains")
 	if _, err := Set(w, dir); err == nil || !strings.Contains(err.Error(), "systemd-resolved: SetLinkDomains: Link is managed") {
 		t.Errorf("resolved refuses: %v", err)
 	}
@@ -220,7 +227,7 @@ func TestResolvedDialogue(t *testing.T) {
 		t.Errorf("resolved refuses: %q", got)
 	}
 	sameAs(t, before)
-	fake.fail = ""
+	fake.behave(0, "")
 
 	if point := (attempt{Wish: w, Dir: dir, Kill: 1, Only: "told resolved"}).run(t); point == "" {
 		t.Fatal("not killed")

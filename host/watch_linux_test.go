@@ -25,6 +25,9 @@ func expect(t *testing.T, events <-chan Event, kind EventKind, texts ...string) 
 			if !ok {
 				t.Fatalf("the channel is closed, want %d %q", kind, texts)
 			}
+			if e.Kind == Failed {
+				t.Error(e.Text)
+			}
 			if e.Kind == kind {
 				texts = slices.DeleteFunc(texts, func(s string) bool { return strings.Contains(e.Text, s) })
 			}
@@ -100,7 +103,10 @@ func TestWatch(t *testing.T) {
 	}
 
 	cancel()
-	for range events { // until it is closed
+	for e := range events { // until it is closed
+		if e.Kind == Failed {
+			t.Error(e.Text)
+		}
 	}
 	must(s.Undo())
 	if after := snapshot(t); strings.Contains(after, "bodkin") || before == after {
