@@ -64,6 +64,13 @@ var failures = []struct {
 		status: 12, layer: "ssh", reason: "host key", hint: "ssh-keygen -R",
 	},
 	{
+		name: "a host key that nobody knows, and nobody to ask",
+		arrange: func(w *world) {
+			w.write(w.Laptop, "/home/me/.ssh/known_hosts", "", "me")
+		},
+		status: 12, layer: "ssh", reason: "host key unknown", hint: "fingerprint",
+	},
+	{
 		name: "a key that the server does not take",
 		arrange: func(w *world) {
 			w.write(w.Gateway, "/home/me/.ssh/authorized_keys", "", "me")
@@ -78,6 +85,17 @@ var failures = []struct {
 			}
 		},
 		status: 13, layer: "far half", reason: "This account is currently not available", hint: "shell",
+	},
+	{
+		name: "a key that is there for something else",
+		arrange: func(w *world) {
+			key, err := w.Gateway.ReadFile("/home/me/.ssh/authorized_keys")
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			w.write(w.Gateway, "/home/me/.ssh/authorized_keys", `restrict,command="echo backups only" `+string(key), "me")
+		},
+		status: 13, layer: "far half", reason: "backups only", hint: "forced command",
 	},
 	{
 		name:    "nowhere to run from",
@@ -110,6 +128,39 @@ var failures = []struct {
 		status: 16, layer: "device", reason: "/dev/net/tun", hint: "modprobe tun",
 	},
 	{
+		name: "a device of that name is somebody else's",
+		arrange: func(w *world) {
+			err := w.Laptop.Netlink().LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "bodkin0"}})
+			if err != nil {
+				w.t.Fatal(err)
+			}
+		},
+		status: 16, layer: "device", reason: "bodkin0", hint: "--name",
+	},
+	{
+		name: "no room for the journal",
+		arrange: func(w *world) {
+			err := w.Laptop.Do(func() error {
+				if err := os.MkdirAll("/var/lib/bodkin", 0o700); err != nil {
+					return err
+				}
+				if err := unix.Mount("tmpfs", "/var/lib/bodkin", "tmpfs", 0, "mode=0700,size=4k"); err != nil {
+					return err
+				}
+				return os.WriteFile("/var/lib/bodkin/full", make([]byte, 4096), 0o600)
+			})
+			if err != nil {
+				w.t.Fatal(err)
+			}
+		},
+		status: 17, layer: "routes", reason: "no space left on device", hint: "",
+	},
+	{
+		name:   "some names only, where resolv.conf is all there is",
+		args:   []string{"--dns", "corp.example", "me@gw", "10.20.0.0/24"},
+		status: 18, layer: "dns", reason: "resolv.conf cannot send only some domains", hint: "systemd-resolved",
+	},
+	{
 		name: "no privilege",
 		arrange: func(w *world) {
 			err := w.Laptop.Do(func() error { return os.Remove("/etc/sudoers.d/me") })
@@ -134,6 +185,9 @@ func TestFailures(t *testing.T) {
 			}
 			before := w.snapshot()
 			r := w.bodkin(append([]string{"up", "-d"}, args...)...)
+			if r.status == 0 {
+				t.Fatalf("it came up:\n%s", r.out)
+			}
 			if r.status != tt.status {
 				t.Errorf("exit status %d, want %d", r.status, tt.status)
 			}
