@@ -192,19 +192,6 @@ func linkNamed(t *testing.T, name string) netlink.Link {
 	return link
 }
 
-// packets reads IP packets from the tunnel until none comes for the given time.
-func (d *tun) packets(quiet time.Duration) (all [][]byte) {
-	for {
-		d.SetReadDeadline(time.Now().Add(quiet))
-		b := make([]byte, 65536)
-		n, err := d.Read(b)
-		if err != nil {
-			return all
-		}
-		all = append(all, b[:n])
-	}
-}
-
 // newEth gives the machine a network: eth0 with addresses, a gateway behind it
 // that is known without asking, and default routes. What leaves eth0 can be read
 // at the other end, peer, which is a device of the same machine and deaf.
