@@ -29,16 +29,19 @@ func journalDir() string {
 		return filepath.Join(dir, "bodkin")
 	}
 	home, _ := os.UserHomeDir()
-	return filepath.Join(home, ".local", "state", "bodkin")
+	state := filepath.Join(home, ".local", "state")
+	os.MkdirAll(state, 0o700) // what fails here fails, with its reason, at the journal
+	return filepath.Join(state, "bodkin")
 }
 
 // A helper is the privileged process: one caller, one device, one wish.
 type helper struct {
-	conn   *net.UnixConn
-	device string // the name of the one that was made
-	file   *os.File
-	state  *host.State
-	notes  []string // what was cleaned up before anything began
+	conn    *net.UnixConn
+	device  string // the name of the one that was made
+	file    *os.File
+	state   *host.State
+	sockets uint32   // the mark of the carrier's sockets; 0 before the first
+	notes   []string // what was cleaned up before anything began
 
 	said     []string           // the state's notes that the caller has had
 	stop     context.CancelFunc // ends watching
@@ -125,11 +128,13 @@ func (h *helper) mark(files []*os.File) error {
 	if protocol, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL); err != nil || protocol != unix.IPPROTO_TCP {
 		return errors.New("mark: not a TCP socket")
 	}
-	mark, err := host.FreeMark()
-	if err != nil {
-		return err
+	var err error
+	if h.sockets == 0 {
+		if h.sockets, err = host.FreeMark(); err != nil {
+			return err
+		}
 	}
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(mark)); err != nil {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(h.sockets)); err != nil {
 		return fmt.Errorf("mark: %w", err)
 	}
 	return nil
@@ -148,6 +153,7 @@ func (h *helper) set(w *host.Wish) ([]string, error) {
 	if w == nil || h.file == nil || w.Device != h.device || h.state != nil {
 		return nil, errors.New("set: one wish, for the device that was made")
 	}
+	w.Mark = h.sockets
 	state, err := host.Set(*w, journalDir())
 	if err != nil {
 		return nil, err
