@@ -15,8 +15,8 @@
 // System V IPC) with a private copy of /etc, /var and /usr/local and an empty
 // /home, /root, /run and /tmp. Nothing on the real machine changes: no address,
 // no route, no sysctl, no file, and nothing is left after Close, or after the
-// death of the process that called New. Only the kernel, sshd and ssh are needed;
-// addresses, routes and filters are made through netlink.
+// death of the process that called New. Only the kernel, sh, mount and OpenSSH are
+// needed; addresses, routes and filters are made through netlink.
 //
 // It imports nothing else of this project, so that every part can be tested in it.
 package lab

@@ -349,7 +349,31 @@ func TestCommand(t *testing.T) {
 	}) {
 		t.Errorf("sleep is not among %+v", ps)
 	}
+	// sshd's half that runs as the account is one that hides its owner.
+	login := l.Laptop.Command(ctx, "ssh", "gw", "echo; sleep 1000").As("me")
+	greeting, err := login.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := login.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := greeting.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if ps, err = l.Gateway.Processes(); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(ps, func(p Process) bool {
+		return p.UID == GatewayUID && len(p.Args) > 0 && strings.HasPrefix(p.Args[0], "sshd: me")
+	}) {
+		t.Errorf("me's sshd is not among %+v", ps)
+	}
+	if !slices.IsSortedFunc(ps, func(a, b Process) int { return a.PID - b.PID }) {
+		t.Errorf("not in order: %+v", ps)
+	}
 	cancel()
+	login.Wait()
 	if err := long.Wait(); err == nil {
 		t.Error("a command outlived its context")
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -46,15 +47,19 @@ func (m *Machine) Processes() ([]Process, error) {
 		if unix.Stat(dir+"/ns/pid", &own) != nil || own.Ino != ns.Ino || own.Dev != ns.Dev {
 			continue
 		}
-		var st unix.Stat_t
-		if unix.Stat(dir, &st) != nil {
-			continue
-		}
 		cmdline, err := os.ReadFile(dir + "/cmdline")
 		if err != nil {
 			continue // it ended meanwhile
 		}
-		p := Process{PID: pid, UID: st.Uid}
+		p := Process{PID: pid}
+		if status, err := os.ReadFile(dir + "/status"); err == nil {
+			// Not the owner of the directory: that is root for many who are not
+			// (proc(5), on PR_SET_DUMPABLE).
+			if _, rest, ok := strings.Cut(string(status), "\nUid:"); ok {
+				var real uint32
+				fmt.Sscan(rest, &real, &p.UID)
+			}
+		}
 		if cmdline = bytes.TrimSuffix(cmdline, []byte{0}); len(cmdline) > 0 {
 			p.Args = strings.Split(string(cmdline), "\x00")
 		}
@@ -79,5 +84,6 @@ func (m *Machine) Processes() ([]Process, error) {
 		}
 		ps = append(ps, p)
 	}
+	slices.SortFunc(ps, func(a, b Process) int { return a.PID - b.PID })
 	return ps, nil
 }
