@@ -1,6 +1,8 @@
 package farhalf
 
 import (
+	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -138,3 +140,28 @@ func (bs Builds) pick(system, machine string) (Build, error) {
 }
 
 var errChanged = errors.New("it changed while it was read")
+
+// read returns the build's octets, compressed if zip is set.
+func (b Build) read(zip bool) ([]byte, error) {
+	f, err := os.Open(b.Path)
+	if err != nil {
+		return nil, fmt.Errorf("far half: %w", err)
+	}
+	defer f.Close()
+	var payload bytes.Buffer
+	var size int64
+	if zip {
+		z := gzip.NewWriter(&payload)
+		size, err = io.Copy(z, io.LimitReader(f, maxBuild))
+		err = errors.Join(err, z.Close())
+	} else {
+		size, err = io.Copy(&payload, io.LimitReader(f, maxBuild))
+	}
+	if err == nil && size != b.Size {
+		err = errChanged
+	}
+	if err != nil {
+		return nil, fmt.Errorf("far half: %s: %w", b.Path, err)
+	}
+	return payload.Bytes(), nil
+}

@@ -3,6 +3,7 @@ package farhalf
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -100,19 +101,54 @@ func refused(t *testing.T, err error, texts ...string) {
 	}
 }
 
-func ownBuild(t *testing.T) Builds {
+// smallBuild is a far half that is quick to send: a script of 300 KB, nearly all of
+// it padding.
+func smallBuild(t *testing.T) Builds {
 	t.Helper()
-	bs, err := Find("")
+	padding := make([]byte, 100<<10)
+	rand.Read(padding)
+	text := fmt.Sprintf("#!/bin/sh\necho \"BODKIN $3 READY 1\"\nexec /usr/bin/cat\n# %x\n%[1]x\n", padding)
+	path := filepath.Join(t.TempDir(), "far")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bs, err := Find(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return bs
 }
 
+// TestOwnProgram sends this very program, and wants it to tidy the cache.
+func TestOwnProgram(t *testing.T) {
+	builds, err := Find("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := login{home: t.TempDir()}
+	dir := filepath.Join(l.home, ".cache/bodkin")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		if err := os.WriteFile(fmt.Sprintf("%s/bodkin-x86_64-%064x", dir, i), nil, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		s, _, err := l.start(t, Options{Builds: builds})
+		works(t, s, err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != keep {
+		t.Errorf("the cache holds %v, %v; want %d builds", entries, err, keep)
+	}
+}
+
 // TestShells goes through each login shell with rc files that print text, some of
 // it made to look like ours; and once more, when nothing must be sent.
 func TestShells(t *testing.T) {
-	builds := ownBuild(t)
+	builds := smallBuild(t)
 	greeting := `echo "Welcome  BODKIN 00000000000000000000000000000000 READY 1"; printf "no line end"`
 	for _, c := range []struct {
 		shell []string
@@ -163,7 +199,7 @@ func TestShells(t *testing.T) {
 
 // TestShIsBusybox has a far side where /bin/sh and all tools are busybox.
 func TestShIsBusybox(t *testing.T) {
-	builds := ownBuild(t)
+	builds := smallBuild(t)
 	bin := t.TempDir()
 	for _, name := range []string{"id", "uname", "ls", "gzip", "mkdir", "chmod", "rm", "head", "mktemp", "rmdir", "wc", "sha256sum", "mv", "sh"} {
 		if err := os.Symlink("/usr/bin/busybox", filepath.Join(bin, name)); err != nil {
@@ -181,7 +217,7 @@ func TestShIsBusybox(t *testing.T) {
 
 // TestBareTools has a far side without gzip, sha256sum and mktemp.
 func TestBareTools(t *testing.T) {
-	builds := ownBuild(t)
+	builds := smallBuild(t)
 	bin := t.TempDir()
 	for _, name := range []string{"id", "uname", "ls", "mkdir", "chmod", "rm", "head", "wc", "mv"} {
 		if err := os.Symlink("/usr/bin/"+name, filepath.Join(bin, name)); err != nil {
@@ -208,7 +244,7 @@ func everywhere(options string) string {
 }
 
 func TestPlaces(t *testing.T) {
-	builds := ownBuild(t)
+	builds := smallBuild(t)
 	for _, c := range []struct {
 		name, mount string
 		where       string   // prefix of Directory
@@ -245,7 +281,7 @@ func TestPlaces(t *testing.T) {
 // TestPlantedFile: another user took our names in a directory of all users, and
 // waits for a program there to be run. Ours must be the only one that is.
 func TestPlantedFile(t *testing.T) {
-	builds := ownBuild(t)
+	builds := smallBuild(t)
 	mark := filepath.Join(t.TempDir(), "owned")
 	evil := fmt.Sprintf("printf '#!/bin/sh\necho >%s\n' >$d/bodkin-$(uname -m)-%s", mark, builds[0].Hash)
 	l := login{home: elsewhere, mount: everywhere("mode=1777") +
@@ -262,7 +298,7 @@ func TestPlantedFile(t *testing.T) {
 
 // TestUnprivileged: an ordinary account, whose home is another's.
 func TestUnprivileged(t *testing.T) {
-	builds := ownBuild(t)
+	builds := smallBuild(t)
 	l := login{
 		mount: everywhere("mode=1777"),
 		shell: []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c"},
@@ -276,7 +312,7 @@ func TestUnprivileged(t *testing.T) {
 }
 
 func TestUploadGoesWrong(t *testing.T) {
-	builds := ownBuild(t)
+	builds := smallBuild(t)
 	damaged := Builds{builds[0]}
 	damaged[0].Hash = strings.Repeat("0", 64)
 	script := filepath.Join(t.TempDir(), "not-a-program")
@@ -307,7 +343,7 @@ func TestUploadGoesWrong(t *testing.T) {
 
 // TestNoShell: the login gives something else than a shell.
 func TestNoShell(t *testing.T) {
-	builds := ownBuild(t)
+	builds := smallBuild(t)
 	for _, c := range []struct {
 		name  string
 		shell []string

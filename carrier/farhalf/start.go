@@ -17,13 +17,8 @@
 package farhalf
 
 import (
-	"bytes"
-	"compress/gzip"
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 
 	"github.com/bodkin-net/bodkin/carrier"
@@ -178,31 +173,6 @@ func (st *starting) send(payload []byte) error {
 		}
 	}
 	return nil
-}
-
-// read returns the build's octets, compressed if zip is set.
-func (b Build) read(zip bool) ([]byte, error) {
-	f, err := os.Open(b.Path)
-	if err != nil {
-		return nil, fmt.Errorf("far half: %w", err)
-	}
-	defer f.Close()
-	var payload bytes.Buffer
-	var size int64
-	if zip {
-		z := gzip.NewWriter(&payload)
-		size, err = io.Copy(z, io.LimitReader(f, maxBuild))
-		err = errors.Join(err, z.Close())
-	} else {
-		size, err = io.Copy(&payload, io.LimitReader(f, maxBuild))
-	}
-	if err == nil && size != b.Size {
-		err = errChanged
-	}
-	if err != nil {
-		return nil, fmt.Errorf("far half: %s: %w", b.Path, err)
-	}
-	return payload.Bytes(), nil
 }
 
 // resumed is a Stream that begins with what was read ahead.
