@@ -52,11 +52,11 @@ func (t Target) String() string {
 	return s
 }
 
-// What users and hosts may look like. Neither begins with a dash, and neither
-// holds anything a shell or ssh's percent expansion would act on.
+// What users and hosts may look like: neither begins with a dash, and neither
+// holds anything that a shell or ssh's percent expansion would act on.
 var (
-	userPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.+@\\-]{0,127}$`)
-	hostPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}$`)
+	userPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._@+-]{0,63}$`)
+	hostPattern = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9._-]{0,253}[A-Za-z0-9_.])?$`)
 	namePattern = regexp.MustCompile(`^[a-z][a-z0-9-]{0,14}$`)
 )
 
@@ -70,32 +70,22 @@ func ParseTarget(s string) (Target, error) {
 	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
 		t.User, rest = rest[:at], rest[at+1:]
 		if !userPattern.MatchString(t.User) {
-			return t, refuse(hint, "%q is not a user's name", t.User)
+			return t, refuse("others can be given by User in ssh_config", "%q is not a user's name of letters, digits and . _ @ + -", t.User)
 		}
 	}
-	t.Host = rest
-	if strings.HasSuffix(rest, ":") && strings.Count(rest, ":") == 1 {
-		return t, refuse(hint, "%q has no port behind its colon", s)
-	}
-	if inner, ok := strings.CutPrefix(rest, "["); ok {
-		host, port, ok := strings.Cut(inner, "]")
-		if !ok || (port != "" && port[0] != ':') {
+	t.Host, rest = rest, ""
+	if inner, ok := strings.CutPrefix(t.Host, "["); ok {
+		if t.Host, rest, ok = strings.Cut(inner, "]"); !ok || (rest != "" && rest[0] != ':') {
 			return t, refuse(hint, "%q is not a server", s)
 		}
-		t.Host = host
-		rest = strings.TrimPrefix(port, ":")
-		if port == "" {
-			rest = ""
-		}
-	} else if strings.Count(rest, ":") == 1 {
-		t.Host, rest, _ = strings.Cut(rest, ":")
-	} else {
-		rest = ""
+	} else if strings.Count(t.Host, ":") == 1 {
+		at := strings.IndexByte(t.Host, ':')
+		t.Host, rest = t.Host[:at], t.Host[at:]
 	}
 	if rest != "" {
-		port, err := strconv.ParseUint(rest, 10, 16)
+		port, err := strconv.ParseUint(rest[1:], 10, 16)
 		if err != nil || port == 0 {
-			return t, refuse(hint, "%q is not a port", rest)
+			return t, refuse(hint, "%q is not a port", rest[1:])
 		}
 		t.Port = int(port)
 	}
@@ -226,37 +216,45 @@ func ParsePrefix(s string) (netip.Prefix, error) {
 	return p, nil
 }
 
-// SplitProgram splits the value of -e at blanks as rsync does: quotes group,
-// and nothing else is special.
+// SplitProgram splits the ssh program and its options as rsync does its -e: at
+// spaces, with single or double quotes to keep them, and a quote doubled inside
+// its own kind to stand for itself. A backslash is an ordinary character.
 func SplitProgram(s string) ([]string, error) {
 	var words []string
 	var word strings.Builder
-	var quote rune
-	in := false
-	for _, r := range s {
+	inWord := false
+	var quote byte // 0 outside quotes
+	for i := 0; i < len(s); i++ {
+		c := s[i]
 		switch {
-		case quote != 0 && r == quote:
-			quote = 0
-		case quote != 0:
-			word.WriteRune(r)
-		case r == '\'' || r == '"':
-			quote, in = r, true
-		case r == ' ' || r == '\t':
-			if in {
+		case quote != 0 && c == quote:
+			if i+1 < len(s) && s[i+1] == quote {
+				word.WriteByte(c)
+				i++
+			} else {
+				quote = 0
+			}
+		case quote == 0 && (c == '\'' || c == '"'):
+			quote, inWord = c, true
+		case quote == 0 && c == ' ':
+			if inWord {
 				words = append(words, word.String())
 				word.Reset()
-				in = false
+				inWord = false
 			}
 		default:
-			word.WriteRune(r)
-			in = true
+			word.WriteByte(c)
+			inWord = true
 		}
 	}
 	if quote != 0 {
 		return nil, refuse("close it", "-e %s: a quote is left open", s)
 	}
-	if in {
+	if inWord {
 		words = append(words, word.String())
+	}
+	if len(words) == 0 || words[0] == "" {
+		return nil, refuse("for example -e 'ssh -F file'", "-e names no program")
 	}
 	return words, nil
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -25,8 +26,12 @@ func TestParseTarget(t *testing.T) {
 		}
 	}
 	for _, in := range []string{
-		"", "@gw", "me@", "-oProxyCommand=touch /tmp/p", "me@-oProxyCommand=x", "-l@gw", "gw:0", "gw:65536", "gw:ssh", "gw:",
-		"[2001:db8::22", "[2001:db8::22]22", "fe80::1%eth0", "g w", "gw;id", "gw`id`", "gw$(id)", "gw%h", "gw\n", "me'@gw", strings.Repeat("a", 256), "tcp://gw",
+		"", "@gw", "gw:", "gw:0", "gw:65536", "gw:22:", "[::1", "[::1]22", "[::1]:", "]", "[",
+		"-oProxyCommand=touch /tmp/p", "me@-oProxyCommand=id", "-l@gw", "--@gw",
+		"gw`id`", "gw$(id)", "gw;id", "gw|id", "gw&", "gw>x", "gw\nProxyCommand id", "gw\x00", "gw id", "gw'", `gw"`, `gw\`,
+		"gw%h", "%h", "me%r@gw", "$(id)@gw", "me id@gw", "fe80::1%eth0;id", "fe80::1%-o", "gw/", "gé", "\u202egw",
+		"[gw;id]", strings.Repeat("a", 300), strings.Repeat("a", 70) + "@gw",
+		"me@", "fe80::1%eth0", "gw:ssh", "tcp://gw",
 	} {
 		if got, err := ParseTarget(in); err == nil {
 			t.Errorf("ParseTarget(%q) = %+v, want an error", in, got)
@@ -55,20 +60,44 @@ func FuzzTarget(f *testing.F) {
 }
 
 func TestSplitProgram(t *testing.T) {
-	for in, want := range map[string][]string{
-		"ssh":                           {"ssh"},
-		"ssh -F file":                   {"ssh", "-F", "file"},
-		`ssh -o "ProxyCommand=nc a b" `: {"ssh", "-o", "ProxyCommand=nc a b"},
-		`'my ssh' -p 22 ''`:             {"my ssh", "-p", "22", ""},
-		`ssh -i a\b`:                    {"ssh", "-i", `a\b`},
+	for _, c := range []struct {
+		in   string
+		want []string
+	}{
+		{"ssh", []string{"ssh"}},
+		{"  ssh   -p 2222 -i key ", []string{"ssh", "-p", "2222", "-i", "key"}},
+		{"ssh -F 'my file'", []string{"ssh", "-F", "my file"}},
+		{`ssh -o "ProxyCommand=nc '%h' %p"`, []string{"ssh", "-o", "ProxyCommand=nc '%h' %p"}},
+		{"ssh 'it''s'", []string{"ssh", "it's"}},
+		{"ssh ''", []string{"ssh", ""}},
+		{`ssh -F C:\x`, []string{"ssh", "-F", `C:\x`}},
+		{"ssh a'b c'd", []string{"ssh", "ab cd"}},
+		{"ssh\t-v", []string{"ssh\t-v"}},
+		{"", nil}, {"  ", nil}, {"''", nil}, {"ssh 'x", nil},
 	} {
-		if got, err := SplitProgram(in); err != nil || !slices.Equal(got, want) {
-			t.Errorf("SplitProgram(%q) = %q, %v", in, got, err)
+		got, err := SplitProgram(c.in)
+		if !reflect.DeepEqual(got, c.want) || (err == nil) != (c.want != nil) {
+			t.Errorf("%q: %q, %v; want %q", c.in, got, err, c.want)
 		}
 	}
-	if _, err := SplitProgram("ssh 'x"); err == nil {
-		t.Error("an open quote was accepted")
-	}
+}
+
+// FuzzSplitProgram: words that are quoted one by one come back the same.
+func FuzzSplitProgram(f *testing.F) {
+	f.Add("ssh", "-F", "my 'file'")
+	f.Add("a", "", `"`)
+	f.Fuzz(func(t *testing.T, a, b, c string) {
+		words := []string{a, b, c}
+		var quoted []string
+		for _, w := range words {
+			quoted = append(quoted, "'"+strings.ReplaceAll(w, "'", "''")+"'")
+		}
+		got, err := SplitProgram(strings.Join(quoted, " "))
+		if a != "" && (err != nil || !reflect.DeepEqual(got, words)) {
+			t.Fatalf("%q: %q, %v", words, got, err)
+		}
+		SplitProgram(a) // any text at all
+	})
 }
 
 func TestCheck(t *testing.T) {

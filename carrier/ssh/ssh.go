@@ -23,7 +23,7 @@ import (
 
 // Config says how to log in and what to run there.
 type Config struct {
-	Program       []string // the ssh program and its options, see SplitProgram; empty: "ssh"
+	Program       []string // the ssh program and its options; empty: "ssh"
 	Target        Target
 	RemoteCommand string // for the login shell of the far side; must not be empty
 
