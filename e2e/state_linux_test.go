@@ -241,16 +241,19 @@ func (w *world) processes() []lab.Process {
 	})
 }
 
-// killAll kills every process of the tunnel at once, as kill -9 does.
+// killAll kills every process of the tunnel with SIGKILL. It stops all of them
+// first: else the helper might undo everything between the first kill and its own.
 func (w *world) killAll() {
 	w.t.Helper()
 	all := w.processes()
 	if len(all) == 0 {
 		w.t.Fatal("a tunnel is up, and no process of it is seen")
 	}
-	for _, p := range all {
-		if err := syscall.Kill(p.PID, syscall.SIGKILL); err != nil && err != syscall.ESRCH {
-			w.t.Fatal(os.NewSyscallError("kill", err))
+	for _, sig := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGKILL} {
+		for _, p := range all {
+			if err := syscall.Kill(p.PID, sig); err != nil && err != syscall.ESRCH {
+				w.t.Fatal(os.NewSyscallError("kill", err))
+			}
 		}
 	}
 	w.eventually("the killed are gone, and their device", func() bool {
