@@ -65,7 +65,7 @@ type Limits struct {
 	Dials int
 
 	// Buffered is the most octets of TCP payload held for all connections
-	// together, both directions; by default 64 MiB. A direction that stands
+	// together, both directions; by default 24 MiB. A direction that stands
 	// still counts with its whole buffer. Near the limit buffers stop growing;
 	// over it new connections are answered RST, and those that have stood still
 	// for ten seconds are reset, the oldest first.
@@ -124,7 +124,7 @@ const (
 	defaultMTU      = 1500
 	defaultFlows    = 16384
 	defaultDials    = 1024
-	defaultBuffered = 64 << 20
+	defaultBuffered = 24 << 20
 )
 
 // complete returns c with its defaults filled in, or says what is wrong with it.

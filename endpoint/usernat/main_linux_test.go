@@ -259,6 +259,21 @@ func newBench(t testing.TB, c Config) *bench {
 		}
 		return first1(routeDev("0.0.0.0/0", name), routeDev("::/0", name))
 	})
+	eventually(t, "the inner IPv6 address to be usable", func() bool {
+		return inside.in(func() error {
+			c, err := net.ListenPacket("udp", "[fd00:b0d::15]:0")
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			if _, err := c.WriteTo([]byte("x"), c.LocalAddr()); err != nil {
+				return err
+			}
+			c.SetDeadline(time.Now().Add(50 * time.Millisecond))
+			_, _, err = c.ReadFrom(make([]byte, 1))
+			return err
+		}) == nil
+	}, func() string { return "" })
 	ctx, cancel := context.WithCancel(context.Background())
 	joined := make(chan error, 1)
 	go func() { joined <- tunnel.Join(ctx, b.device, nat) }()

@@ -11,21 +11,26 @@ import (
 
 // How the memory of connections is kept within Limits.Buffered.
 //
-// The stack does not say how much of a buffer is in use, so a direction that
-// stands still is charged with the whole of its buffer, and one that moves with
-// nothing: what it holds is on its way out. While half the limit is charged no
-// buffer grows. Over the limit no connection is opened, and those that have
-// stood still for stallPatience are reset, the oldest first.
+// The stack does not say how much of a buffer is in use. So a direction that
+// stands still is charged with the whole of its buffer; one that moves with
+// nothing, since what it holds is on its way out, unless its buffer has grown:
+// then it is charged until it has been quiet for a while and is cut back. No
+// buffer grows beyond a share of what is not charged, so that a few fast
+// connections have large ones and many have small ones. Over the limit no
+// connection is opened, and those that have stood still for stallPatience are
+// reset, the oldest first.
 const (
 	stallPatience = 10 * time.Second
+	quietFor      = 10 * time.Second // before a grown buffer is cut back
 	auditEvery    = time.Second
-	growthShare   = 8 // a buffer may grow to this part of what is not charged
+	growthShare   = 6 // a buffer may grow to this part of what is not charged
 )
 
-// A stall says since when a direction of a connection stands still, and what
-// that is charged. It is the pump's, and the audit's to read.
+// A stall says since when a direction of a connection stands still, and what it
+// is charged with. It is the pump's, and the audit's to read.
 type stall struct {
 	since  atomic.Int64 // nanoseconds of the Unix clock; 0: it moves
+	moved  atomic.Int64 // when it last began to move again
 	charge atomic.Int64 // octets
 }
 
@@ -33,6 +38,7 @@ type stall struct {
 type conns struct {
 	limit   int64        // octets; Limits.Buffered
 	charged atomic.Int64 // octets
+	growth  atomic.Int64 // how far receive buffers may grow, as the stack was told last
 
 	mu     sync.Mutex
 	m      map[*conn]struct{}
@@ -66,9 +72,6 @@ func (t *conns) size() int {
 	return len(t.m)
 }
 
-// tight reports whether buffers should stay as they are.
-func (t *conns) tight() bool { return t.charged.Load() > t.limit/2 }
-
 // over reports whether the limit is reached.
 func (t *conns) over() bool { return t.charged.Load() > t.limit }
 
@@ -76,15 +79,22 @@ func (t *conns) over() bool { return t.charged.Load() > t.limit }
 func (s *stall) begin(c *conn, n int64) {
 	s.since.CompareAndSwap(0, time.Now().UnixNano())
 	c.n.conns.charged.Add(n - s.charge.Swap(n))
+	c.n.limitReceive()
 }
 
 // end notes that the direction s of c moves.
 func (s *stall) end(c *conn) {
 	if s.since.Load() != 0 {
+		s.moved.Store(time.Now().UnixNano())
 		s.since.Store(0)
-		c.n.conns.charged.Add(-s.charge.Swap(0))
+		if s.charge.Load() <= sendBuffer || s == &c.up {
+			s.release(c)
+		}
 	}
 }
+
+// release gives back what s is charged with.
+func (s *stall) release(c *conn) { c.n.conns.charged.Add(-s.charge.Swap(0)) }
 
 // reset resets every connection, and those to come.
 func (t *conns) reset() {
@@ -120,11 +130,23 @@ func (t *conns) oldest(now time.Time) *conn {
 	return found
 }
 
+// cutBack makes the grown send buffers of quiet connections small again.
+func (t *conns) cutBack(now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	before := now.Add(-quietFor).UnixNano()
+	for c := range t.m {
+		if s := &c.down; s.charge.Load() > 0 && s.since.Load() == 0 && s.moved.Load() < before {
+			c.ep.SocketOptions().SetSendBufferSize(sendBuffer, true)
+			s.release(c)
+		}
+	}
+}
+
 // audit holds the connections to Limits.Buffered until Close.
 func (n *NAT) audit() {
 	tick := time.NewTicker(auditEvery)
 	defer tick.Stop()
-	growth := maxBuffer
 	for {
 		select {
 		case <-n.ctx.Done():
@@ -133,30 +155,52 @@ func (n *NAT) audit() {
 			for c := n.conns.oldest(now); c != nil; c = n.conns.oldest(now) {
 				n.count.memory.Add(1)
 				c.reset()
-				c.up.end(c)
-				c.down.end(c)
+				c.up.release(c)
+				c.down.release(c)
 			}
-			if g := n.growth(int(n.conns.charged.Load())); g != growth {
-				growth = g
-				n.limitGrowth(g)
-			}
+			n.conns.cutBack(now)
+			n.limitReceive()
 		}
 	}
 }
 
-// growth is how far a buffer may grow while charged octets are held, a power of
-// two so that it seldom changes.
-func (n *NAT) growth(charged int) int {
-	g := maxBuffer
-	for g > receiveBuffer && g > (n.c.Limits.Buffered-charged)/growthShare {
+// growth is how far a buffer of which charged octets are charged already may
+// grow now, in octets: a power of two, so that it seldom changes.
+func (n *NAT) growth(charged int64) int64 {
+	free := n.conns.limit - n.conns.charged.Load() + charged
+	g := int64(maxBuffer)
+	for g > receiveBuffer && g > free/growthShare {
 		g /= 2
 	}
 	return g
 }
 
-func (n *NAT) limitGrowth(g int) {
-	send := tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: sendBuffer, Max: g}
-	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: receiveBuffer, Max: g}
-	n.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &send)
-	n.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &receive)
+// limitReceive tells the stack how far receive buffers may grow now.
+func (n *NAT) limitReceive() {
+	g := n.growth(0)
+	if n.conns.growth.Swap(g) != g {
+		receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: receiveBuffer, Max: int(g)}
+		n.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &receive)
+	}
+}
+
+// grow is called when the send buffer is full. It makes the buffer larger, up to
+// what two congestion windows hold (as the stack and Linux do), and reports
+// whether there is room now; if not, the direction stands still. (The stack's own
+// tuning will not do: with a bound that falls it forgets to say that there is
+// room again.)
+func (c *conn) grow() bool {
+	size := c.ep.SocketOptions().GetSendBufferSize()
+	c.down.begin(c, size)
+	var info tcpip.TCPInfoOption
+	if c.ep.GetSockOpt(&info) != nil {
+		return false
+	}
+	want := min(2*int64(info.SndCwnd)*int64(c.n.c.MTU), c.n.growth(size))
+	if want < size+size/2 {
+		return false
+	}
+	c.down.begin(c, want)
+	c.ep.SocketOptions().SetSendBufferSize(want, true)
+	return true
 }

@@ -40,7 +40,8 @@ type conn struct {
 	ep    tcpip.Endpoint
 	wq    waiter.Queue
 
-	endOnce sync.Once
+	endOnce sync.Once     // of reset
+	dead    chan struct{} // closed by reset
 	upEnd   chan struct{} // closed when the inner side's end is passed on
 	downEnd chan struct{} // closed when the outer side's end is passed on
 	inner   chan struct{} // has a token when the endpoint has something new
@@ -49,7 +50,7 @@ type conn struct {
 }
 
 func newConn(n *NAT, outer *net.TCPConn) *conn {
-	return &conn{n: n, outer: outer, upEnd: make(chan struct{}), downEnd: make(chan struct{})}
+	return &conn{n: n, outer: outer, dead: make(chan struct{}), upEnd: make(chan struct{}), downEnd: make(chan struct{})}
 }
 
 // run carries the connection until it has ended.
@@ -64,6 +65,8 @@ func (c *conn) run(ep tcpip.Endpoint) {
 	c.raw = raw
 	// Urgent data is plain data here. Without this a read would stop at its mark.
 	raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_OOBINLINE, 1) })
+	// Its size is ours to set (grow); the stack's own tuning ends with that.
+	ep.SocketOptions().SetSendBufferSize(sendBuffer, true)
 	ep.SocketOptions().SetKeepAlive(true)
 	idle, interval := tcpip.KeepaliveIdleOption(innerIdle), tcpip.KeepaliveIntervalOption(innerInterval)
 	ep.SetSockOpt(&idle)
@@ -87,6 +90,7 @@ func (c *conn) run(ep tcpip.Endpoint) {
 // reset ends the connection at once, with a RST on both sides. Both pumps wake.
 func (c *conn) reset() {
 	c.endOnce.Do(func() {
+		close(c.dead)
 		c.ep.Abort()
 		c.outer.SetLinger(0)
 		c.outer.Close()
@@ -96,19 +100,18 @@ func (c *conn) reset() {
 // pumpUp moves from the endpoint to the socket until either ends, then passes
 // the end on and watches the endpoint until the other direction is done.
 func (c *conn) pumpUp() {
-	defer c.up.end(c)
+	defer c.up.release(c)
 	w := socketWriter{}
+	ep := c.ep.(*tcp.Endpoint) // what else would a TCP stack make
 	var inner tcpip.Error
 	move := func(fd uintptr) bool {
 		w.fd = int(fd)
 		for {
 			w.err = nil
-			res, err := c.ep.Read(&w, tcpip.ReadOptions{})
+			res, err := ep.Read(&w, tcpip.ReadOptions{})
 			if res.Count > 0 {
 				c.up.end(c)
-				if ep, ok := c.ep.(*tcp.Endpoint); ok && !c.n.conns.tight() {
-					ep.ModerateRecvBuf(res.Count)
-				}
+				ep.ModerateRecvBuf(res.Count)
 			}
 			if w.err == unix.EAGAIN {
 				c.up.begin(c, c.ep.SocketOptions().GetReceiveBufferSize())
@@ -148,6 +151,8 @@ func (c *conn) pumpUp() {
 	}
 	for { // a RST may still come from inside
 		select {
+		case <-c.dead:
+			return
 		case <-c.downEnd:
 			return
 		case <-c.inner:
@@ -172,7 +177,7 @@ func (c *conn) over() bool {
 // pumpDown moves from the socket to the endpoint until either ends, then passes
 // the end on and watches the socket until the other direction is done.
 func (c *conn) pumpDown() {
-	defer c.down.end(c)
+	defer c.down.release(c)
 	entry, writable := waiter.NewChannelEntry(waiter.WritableEvents | waiter.EventHUp | waiter.EventErr)
 	c.wq.EventRegister(&entry)
 	defer c.wq.EventUnregister(&entry)
@@ -230,8 +235,9 @@ func (c *conn) pumpDown() {
 			c.reset()
 			return
 		}
-		c.down.begin(c, c.ep.SocketOptions().GetSendBufferSize())
-		<-writable
+		if !c.grow() {
+			<-writable
+		}
 	}
 	// A RST may still come from outside.
 	err := c.raw.Read(func(fd uintptr) bool {
@@ -261,11 +267,10 @@ func (c *conn) drain() {
 			return
 		}
 		select {
+		case <-c.dead:
+			return
 		case <-c.inner:
 		case <-t.C:
-			c.ep.Abort()
-			return
-		case <-c.n.ctx.Done():
 			c.ep.Abort()
 			return
 		}
