@@ -333,13 +333,6 @@ func TestTTL(t *testing.T) {
 	p := b.pinger(false)
 	raw, _ := p.c.(*net.IPConn).SyscallConn()
 	raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_TTL, 1) })
-	// The world is a router for this network, and routes them back: there is no other way to have a second hop.
-	if err := first1(
-		route("100.64.9.0/24", "198.51.100.10", unix.RTN_UNICAST),
-		worldSpace.in(func() error { return route("100.64.9.0/24", "198.51.100.1", unix.RTN_UNICAST) }),
-	); err != nil {
-		t.Fatal(err)
-	}
 	typ, code, from, _, err := p.ping(netip.MustParseAddr("100.64.9.1"), 3, 3, make([]byte, 32), 3*time.Second)
 	if err != nil || typ != exceeded4 || code != 0 || from != world4.String() {
 		t.Errorf("echo with TTL 1: type %d, code %d from %v, %v", typ, code, from, err)

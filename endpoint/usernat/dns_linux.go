@@ -30,8 +30,10 @@ const (
 	// maxResolvers are asked at most, as in resolv.conf(5), MAXNS.
 	maxResolvers = 3
 
-	// maxAnswer is the largest DNS message over UDP in octets.
-	maxAnswer = 65535
+	// maxAnswer is the longest answer over UDP that is taken, in octets: more
+	// than the 4,096 that resolvers are asked for at most (RFC 6891, section
+	// 6.2.5), and little enough to have maxQueries of them.
+	maxAnswer = 8192
 )
 
 // takeQuery forwards a DNS query that came over UDP; key says from and to where.
@@ -106,7 +108,7 @@ func ask(ctx context.Context, r netip.AddrPort, query []byte, q dnsmessage.Quest
 		if err != nil {
 			return nil, err // refused, or silent for too long
 		}
-		if answers(answer[:k], asked, q) {
+		if k < len(answer) && answers(answer[:k], asked, q) { // a full buffer holds a part of one
 			a := answer[:k]
 			copy(a[:2], query[:2])
 			return a, nil

@@ -26,8 +26,9 @@ import (
 //	tun 10.0.2.15       NAT    198.51.100.1 ------------- 198.51.100.10
 //	    fd00:b0d::15           2001:db8:5::1  veth         2001:db8:5::10
 //
-// The world routes 198.18.0.0/15 nowhere (host unreachable) and the far host
-// sends 203.0.113.0/24 and 2001:db8:dead::/48 to a neighbour that is not there.
+// The world routes 198.18.0.0/15 nowhere (host unreachable), and 100.64.9.0/24
+// back, so that there is a second hop. The far host sends 203.0.113.0/24 and
+// 2001:db8:dead::/48 to a neighbour that is not there.
 const movedEnv = "USERNAT_TEST_IN_NAMESPACE"
 
 var (
@@ -46,6 +47,11 @@ type space int // its descriptor
 var farSpace, worldSpace space
 
 func TestMain(m *testing.M) {
+	for _, arg := range os.Args {
+		if strings.HasPrefix(arg, "-test.fuzzworker") {
+			os.Exit(m.Run()) // fuzz targets need no network, and workers no move
+		}
+	}
 	if os.Getenv(movedEnv) == "" {
 		runtime.LockOSThread()
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
@@ -186,6 +192,7 @@ func build() (err error) {
 			os.WriteFile("/proc/sys/net/ipv4/icmp_ratelimit", []byte("0"), 0),
 			os.WriteFile("/proc/sys/net/ipv6/icmp/ratelimit", []byte("0"), 0),
 			route("198.18.0.0/15", "", unix.RTN_UNREACHABLE),
+			route("100.64.9.0/24", "198.51.100.1", unix.RTN_UNICAST),
 			route("2001:db8:bad::/48", "", unix.RTN_UNREACHABLE),
 		)
 	})
@@ -194,6 +201,7 @@ func build() (err error) {
 		route("203.0.113.0/24", "198.51.100.66", unix.RTN_UNICAST),
 		route("2001:db8:dead::/48", "2001:db8:5::66", unix.RTN_UNICAST),
 		route("198.18.0.0/15", "198.51.100.10", unix.RTN_UNICAST),
+		route("100.64.9.0/24", "198.51.100.10", unix.RTN_UNICAST),
 		route("2001:db8:bad::/48", "2001:db8:5::10", unix.RTN_UNICAST),
 	)
 	// The kernel answers the first IPv6 SYN on a new path a second late.
