@@ -44,6 +44,8 @@ type Link struct {
 	sending sync.Mutex
 	headers []byte
 	vectors net.Buffers
+	held    held
+	release *time.Timer // sends what is held
 
 	// Control frames that the reader owes; written by the keeper or before the
 	// next packets, whichever comes first, so that a reader never waits for a
@@ -55,6 +57,7 @@ type Link struct {
 	}
 	wake chan struct{} // to the keeper: something is owed
 
+	bulk   atomic.Bool  // much comes in
 	heard  atomic.Int64 // when a frame last came, nanoseconds since opened
 	asked  atomic.Int64 // when the last echo request left, likewise; 0 when answered
 	opened time.Time
@@ -148,8 +151,11 @@ func newLink(s carrier.Stream, ours tunnel.Caps) *Link {
 		ended:  make(chan struct{}),
 		opened: time.Now(),
 	}
-	l.headers = make([]byte, 0, tunnel.BatchSize*(headerLen+factsLen)+headerLen+8)
-	l.vectors = make(net.Buffers, 0, 2*tunnel.BatchSize+1)
+	most := tunnel.BatchSize + holdFlows
+	l.headers = make([]byte, 0, most*(headerLen+factsLen)+headerLen+8)
+	l.vectors = make(net.Buffers, 0, 2*most+1)
+	l.release = time.AfterFunc(time.Hour, l.flush)
+	l.release.Stop()
 	return l
 }
 
@@ -254,6 +260,7 @@ func (l *Link) cut(p []tunnel.Packet) (n, need int, err error) {
 			}
 			p[n] = packet
 			n++
+			l.bulk.Store(len(packet.Data) >= bulkPacket)
 			l.packetsIn.Add(1)
 			l.octetsIn.Add(uint64(len(packet.Data)))
 		case frameEchoRequest, frameEchoReply:
@@ -297,26 +304,51 @@ func (l *Link) echo(frame byte, payload []byte) {
 	}
 }
 
-// WritePackets sends the packets in one write.
+// WritePackets sends the packets in one write. Acknowledgements of much that
+// comes in may wait a little.
 func (l *Link) WritePackets(p []tunnel.Packet) error {
 	l.sending.Lock()
 	defer l.sending.Unlock()
+	if l.bulk.Load() {
+		first := l.held.n == 0
+		for len(p) > 0 && l.held.hold(p[0]) {
+			p = p[1:]
+		}
+		if len(p) == 0 {
+			if first {
+				l.release.Reset(holdTime)
+			}
+			return nil
+		}
+	}
+	return l.send(p)
+}
+
+// send writes the control frames that are owed, what is held, and p. Its caller
+// holds l.sending.
+func (l *Link) send(p []tunnel.Packet) error {
 	l.headers = l.appendOwed(l.headers[:0])
 	l.vectors = l.vectors[:0]
 	if len(l.headers) > 0 {
 		l.vectors = append(l.vectors, l.headers)
 	}
 	octets, packets := 0, 0
-	for _, packet := range p {
-		if packet.GSO.Type == tunnel.GSONone && len(packet.Data) > l.caps.MTU || len(packet.Data) > tunnel.MaxPacket {
-			l.dropped.Add(1)
-			continue
-		}
+	add := func(packet tunnel.Packet) {
 		at := len(l.headers)
 		l.headers = appendPacketHeader(l.headers, packet)
 		l.vectors = append(l.vectors, l.headers[at:], packet.Data)
 		octets += len(packet.Data)
 		packets++
+	}
+	for _, packet := range l.held.take() {
+		add(packet)
+	}
+	for _, packet := range p {
+		if packet.GSO.Type == tunnel.GSONone && len(packet.Data) > l.caps.MTU || len(packet.Data) > tunnel.MaxPacket {
+			l.dropped.Add(1)
+			continue
+		}
+		add(packet)
 	}
 	if len(l.vectors) == 0 {
 		return nil
@@ -327,6 +359,15 @@ func (l *Link) WritePackets(p []tunnel.Packet) error {
 	l.packetsOut.Add(uint64(packets))
 	l.octetsOut.Add(uint64(octets))
 	return nil
+}
+
+// flush sends what is held.
+func (l *Link) flush() {
+	l.sending.Lock()
+	defer l.sending.Unlock()
+	if l.held.n > 0 {
+		l.send(nil)
+	}
 }
 
 // appendOwed appends the control frames that are owed to dst.
@@ -438,6 +479,7 @@ func (l *Link) Close() error { return l.CloseWith(CloseNoReason, "") }
 func (l *Link) CloseWith(code uint8, text string) error {
 	l.once.Do(func() {
 		close(l.ended)
+		l.release.Stop()
 		if l.cause.CompareAndSwap(nil, &net.ErrClosed) {
 			l.farewell(frameClose, code, text)
 		}
