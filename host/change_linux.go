@@ -43,6 +43,8 @@ var kinds = map[string]func() change{
 	"sysctl":     func() change { return new(sysctlChange) },
 	"resolvconf": func() change { return new(resolvConfChange) },
 	"resolved":   func() change { return new(resolvedChange) },
+
+	"connections": func() change { return new(connectionsChange) },
 }
 
 func kindOf(c change) string {
@@ -63,6 +65,8 @@ func kindOf(c change) string {
 		return "resolvconf"
 	case *resolvedChange:
 		return "resolved"
+	case *connectionsChange:
+		return "connections"
 	}
 	panic(fmt.Sprintf("host: %T has no name in the journal", c)) // ours, not input's
 }

@@ -47,7 +47,7 @@ func makePlan(m *machine, w Wish, others []*journal) (*plan, error) {
 		p.withoutIPv6()
 	}
 	for _, step := range []func() error{
-		p.checkClash, p.device, p.routes, p.filter, p.rules, p.names,
+		p.checkClash, p.device, p.routes, p.filter, p.rules, p.connections, p.names,
 	} {
 		if err := step(); err != nil {
 			return nil, err
@@ -292,6 +292,20 @@ func reversePathFilters() bool {
 		}
 	}
 	return false
+}
+
+// connections plans the end of what is open from the tunnel's addresses: taken
+// back before the rules are, so that it has nowhere else to go.
+func (p *plan) connections() error {
+	c := new(connectionsChange)
+	if p.link == nil || p.link.Attrs().Flags&net.FlagUp == 0 {
+		c.Device, c.Index = p.wish.Device, p.index()
+	}
+	for _, a := range p.wish.Addrs {
+		c.Addrs = append(c.Addrs, a.Addr())
+	}
+	p.add(c)
+	return nil
 }
 
 // names plans how programs find the tunnel's name servers.

@@ -133,7 +133,7 @@ func (s *State) make(i int, c change) error {
 // is made.
 func sharedValue(c change) bool {
 	switch c.(type) {
-	case *sysctlChange, *linkChange, *resolvedChange:
+	case *sysctlChange, *linkChange, *resolvedChange, *connectionsChange:
 		return true
 	}
 	return false

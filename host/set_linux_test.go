@@ -51,6 +51,7 @@ func TestPlanSetUndo(t *testing.T) {
 		`nft add rule arp bodkin-bodkin0 input iifname != "bodkin0" arp daddr ip 10.0.2.15 drop`,
 		"ip -6 rule add priority 232 not fwmark 0x626b lookup 25195 protocol 98",
 		"ip -4 rule add priority 232 not fwmark 0x626b lookup 25195 protocol 98",
+		"# at the end: ss -K src 10.0.2.15 or src fd00:2::15",
 		"write /etc/resolv.conf (now a file of 67 octets, kept as /etc/resolv.conf.bodkin-bodkin0): nameserver 10.0.2.3 nameserver fd00:2::3",
 	}
 	if !slices.Equal(plan, want) {
