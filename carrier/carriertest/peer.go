@@ -11,11 +11,16 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/bodkin-net/bodkin/carrier"
 )
+
+// hangTime bounds a peer that hangs, and shows the runtime that it has something
+// to wait for.
+const hangTime = time.Hour
 
 // Serve is the far side of one connection of the suite. It reads one line that
 // says what to do, does it, and returns; the caller closes the Stream.
@@ -24,7 +29,7 @@ import (
 //	both N SEED   send N octets made from SEED, and read N at the same time; then
 //	              send the SHA-256 of what was read
 //	leave N SEED  send N octets made from SEED, and end
-//	hang          read and write nothing more until ctx ends
+//	hang          read and write nothing more until ctx ends, an hour at most
 //
 // To each but echo it answers nothing first.
 func Serve(ctx context.Context, s carrier.Stream) error {
@@ -49,7 +54,10 @@ func Serve(ctx context.Context, s carrier.Stream) error {
 	case "leave":
 		_, err = io.Copy(struct{ io.Writer }{s}, octets(n, seed))
 	case "hang":
-		<-ctx.Done()
+		select {
+		case <-ctx.Done():
+		case <-time.After(hangTime):
+		}
 	default:
 		err = fmt.Errorf("carriertest: no verb %q", verb)
 	}

@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 	case "stubborn": // ignores SIGTERM and the end of its input
 		signal.Ignore(unix.SIGTERM)
 		fmt.Println("ready")
-		select {}
+		time.Sleep(time.Hour)
 	case "parent": // starts "sleeper" and is killed
 		p, err := Start(Config{Args: []string{os.Args[0], "sleeper"}})
 		if err != nil {
@@ -49,9 +49,9 @@ func TestMain(m *testing.M) {
 			os.Exit(3)
 		}
 		fmt.Println(p.PID())
-		select {}
+		time.Sleep(time.Hour)
 	case "sleeper":
-		select {}
+		time.Sleep(time.Hour)
 	case "stdio": // takes over a terminal, says so, and gives it back
 		s, err := Stdio()
 		if err != nil {
