@@ -18,14 +18,16 @@ const pipeSize = 256 << 10
 // duplex is two files that make one way there and back.
 type duplex struct {
 	in, out *os.File // read, written
+	source  *source  // of in
 	vector  vector   // of out
 	closed  atomic.Bool
 }
 
 // newDuplex takes over both files.
 func newDuplex(in, out *os.File) (*duplex, error) {
-	v, err := newVector(out)
-	return &duplex{in: in, out: out, vector: v}, err
+	s, err1 := newSource(in)
+	v, err2 := newVector(out)
+	return &duplex{in: in, out: out, source: s, vector: v}, errors.Join(err1, err2)
 }
 
 // pair returns our duplex and the two files that are a program's standard input
@@ -53,7 +55,7 @@ func pair() (near *duplex, stdin, stdout *os.File, err error) {
 }
 
 func (d *duplex) Read(b []byte) (int, error) {
-	n, err := d.in.Read(b)
+	n, err := d.source.Read(b)
 	return n, d.plain(err)
 }
 
