@@ -222,11 +222,16 @@ func downCommand() *cobra.Command {
 			case len(list) > 1:
 				return usageError{fmt.Errorf("%d tunnels are up: say which of %s", len(list), strings.Join(names, ", "))}
 			}
+			var end Down
 			answer, err := ask(paths[which], "down", downTimeout)
-			if err != nil || strings.TrimSpace(string(answer)) != "down" {
+			if err != nil || json.Unmarshal(answer, &end) != nil || !end.Down {
 				return &hintedError{fmt.Errorf("%s does not say that it is down", names[which]), "if its process is stuck, kill it and run `bodkin clean`"}
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s is down; the machine is as it was\n", names[which])
+			newVoice(cmd.ErrOrStderr(), 0).notes(end.Notes)
+			if end.Error != "" {
+				return at(layerRoutes, errors.New(end.Error), "`bodkin clean` tries again")
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s is down; %s\n", names[which], asItWas(end.Notes))
 			return nil
 		},
 		ValidArgsFunction: func(*cobra.Command, []string, string) (names []string, _ cobra.ShellCompDirective) {

@@ -148,8 +148,9 @@ func TestControl(t *testing.T) {
 		t.Error("down was answered before the tunnel was gone")
 	default:
 	}
-	c.close()
-	if answer := <-told; string(answer) != "down\n" {
+	c.close([]string{"resolv.conf was left"}, nil)
+	var end Down
+	if answer := <-told; json.Unmarshal(answer, &end) != nil || !end.Down || len(end.Notes) != 1 {
 		t.Errorf("down was answered with %q", answer)
 	}
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {

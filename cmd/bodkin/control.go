@@ -47,6 +47,13 @@ type Status struct {
 	RoundTripMS float64 `json:"roundTripMs,omitempty"`
 }
 
+// A Down is what a tunnel says at its end to those who told it to go down.
+type Down struct {
+	Down  bool     `json:"down"`
+	Notes []string `json:"notes,omitempty"` // what was left to others
+	Error string   `json:"error,omitempty"` // what could not be taken back
+}
+
 // control answers `bodkin status` and `bodkin down` on a Unix socket in a
 // directory that only the user may enter.
 type control struct {
@@ -54,6 +61,7 @@ type control struct {
 	status   func() Status
 	down     context.CancelCauseFunc
 	gone     chan struct{} // closed when the tunnel has been undone
+	end      Down          // how that went; valid then
 	conns    sync.WaitGroup
 }
 
@@ -153,12 +161,17 @@ func (c *control) serve(conn *net.UnixConn) {
 		c.down(errDown)
 		<-c.gone
 		conn.SetDeadline(time.Now().Add(requestTimeout))
-		io.WriteString(conn, "down\n")
+		json.NewEncoder(conn).Encode(c.end)
 	}
 }
 
-// close tells those who wait that the tunnel is gone, and removes the socket.
-func (c *control) close() {
+// close tells those who wait that the tunnel is gone, and how that went, and
+// removes the socket.
+func (c *control) close(notes []string, failed error) {
+	c.end = Down{Down: true, Notes: notes}
+	if failed != nil {
+		c.end.Error = failed.Error()
+	}
 	close(c.gone)
 	c.listener.Close()
 	c.conns.Wait()

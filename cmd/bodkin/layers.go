@@ -76,10 +76,13 @@ func chooseNetworks(routes []netip.Prefix) ([]netip.Prefix, error) {
 
 // gainPrivilege starts the host helper.
 func (n *near) gainPrivilege(ctx context.Context) (err error) {
-	if n.privileged, err = startPrivileged(ctx, &n.helperWords); err != nil {
+	if n.privileged, err = startPrivileged(&n.helperWords); err != nil {
 		return err
 	}
-	cleaned, err := n.privileged.Hello()
+	cleaned, err := n.privileged.Hello(ctx)
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if err != nil {
 		hint := "run bodkin up as root, or as a user whom sudo lets"
 		if !term.IsTerminal(int(os.Stdin.Fd())) {
@@ -223,9 +226,7 @@ func (n *near) setHost(ctx context.Context) error {
 		s.Warnings = append(s.Warnings, notes...)
 	})
 	n.voice.done(layerRoutes, "%s on %s", joinText(n.agreed.Local), n.wish.Device)
-	for _, text := range notes {
-		n.voice.note("%s", text)
-	}
+	n.voice.notes(notes)
 	joining, stop := context.WithCancel(context.WithoutCancel(ctx))
 	n.stop, n.joined, n.ended = stop, make(chan error, 1), make(chan struct{})
 	go func() {

@@ -36,7 +36,7 @@ const helperPatience = 30 * time.Second
 // sudo, which may ask on the terminal. Afterwards a process that root started
 // for somebody by sudo is that somebody: nothing that reads the network, and no
 // ssh, runs as root for a user.
-func startPrivileged(ctx context.Context, errw io.Writer) (*privileged, error) {
+func startPrivileged(errw io.Writer) (*privileged, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -138,7 +138,7 @@ func (p *privileged) call(req request, file *os.File) (reply, []*os.File, error)
 	defer p.mu.Unlock()
 	p.conn.SetDeadline(time.Now().Add(helperPatience))
 	if req.Verb == verbHello {
-		p.conn.SetDeadline(time.Time{}) // sudo may be asking for a password; Close wakes us
+		p.conn.SetDeadline(time.Time{}) // as long as sudo's user takes
 	}
 	if err := send(p.conn, req, file); err != nil {
 		return reply{}, nil, lost(err)
@@ -163,9 +163,10 @@ func lost(err error) error {
 	return fmt.Errorf("%w (%v)", errHelperGone, err)
 }
 
-// Hello waits until the helper is there, and returns what it had to clean up
-// after others.
-func (p *privileged) Hello() ([]string, error) {
+// Hello waits until the helper is there, or ctx ends, and returns what it had to
+// clean up after others.
+func (p *privileged) Hello(ctx context.Context) ([]string, error) {
+	defer context.AfterFunc(ctx, func() { p.conn.Close() })() // sudo may be asking for a password
 	r, _, err := p.call(request{Verb: verbHello}, nil)
 	return r.Notes, err
 }

@@ -22,11 +22,11 @@ var (
 	errUnsupported = errors.New("bodkin up works on Linux only so far")
 )
 
-func startPrivileged(context.Context, io.Writer) (*privileged, error) {
+func startPrivileged(io.Writer) (*privileged, error) {
 	return nil, at(layerPrivilege, errUnsupported, "run it on Linux")
 }
 
-func (p *privileged) Hello() ([]string, error)                      { return nil, errUnsupported }
+func (p *privileged) Hello(context.Context) ([]string, error)       { return nil, errUnsupported }
 func (p *privileged) Control(string, string, syscall.RawConn) error { return errUnsupported }
 func (p *privileged) Device(string) (*os.File, string, error)       { return nil, "", errUnsupported }
 func (p *privileged) Set(host.Wish) ([]string, error)               { return nil, errUnsupported }

@@ -78,24 +78,23 @@ func up(ctx context.Context, u *config.Up, errw io.Writer, ready func()) error {
 		err = cause
 	}
 	n.set(func(s *Status) { s.State = "stopping" })
-	leftovers := n.descend(err)
+	notes, failed := n.descend(err)
 
 	asked := errors.Is(err, context.Canceled) || errors.Is(err, errDown)
+	if isUp {
+		n.voice.down(u, err, notes, failed)
+	} else {
+		n.voice.notes(notes)
+	}
 	switch {
-	case isUp:
-		n.voice.down(u, err, leftovers)
-		if asked && len(leftovers) == 0 {
-			return nil
-		}
-		if asked {
-			return &silentError{at(layerRoutes, errors.New("not everything could be taken back"), "")}
-		}
-		return at(layerTunnel, err, "see whether the server is still reachable, then run the same command again")
+	case failed != nil:
+		return at(layerRoutes, failed, "`bodkin clean` tries again")
+	case asked && isUp:
+		return nil
 	case asked:
 		return &silentError{at(layerTunnel, errors.New("stopped while coming up"), "")}
-	}
-	for _, l := range leftovers {
-		n.voice.note("%s", l)
+	case isUp:
+		return at(layerTunnel, err, "see whether the server is still reachable, then run the same command again")
 	}
 	return err
 }
@@ -138,14 +137,13 @@ func (n *near) carry(ctx context.Context) error {
 }
 
 // descend takes everything back, in the reverse order: the machine first, so
-// that it is as it was even when the rest is slow to end. It returns what could
-// not be taken back.
-func (n *near) descend(cause error) (leftovers []string) {
+// that it is as it was even when the rest is slow to end. It returns what was left
+// to others, who changed it since, and why something could not be taken back.
+func (n *near) descend(cause error) (notes []string, failed error) {
 	if n.privileged != nil && n.wish.Device != "" {
-		notes, err := n.privileged.Undo()
-		leftovers = append(leftovers, notes...)
-		if err != nil && !errors.Is(err, errHelperGone) {
-			leftovers = append(leftovers, err.Error())
+		notes, failed = n.privileged.Undo()
+		if errors.Is(failed, errHelperGone) {
+			failed = nil // its own end says how it went
 		}
 	}
 	if n.link != nil {
@@ -166,14 +164,14 @@ func (n *near) descend(cause error) (leftovers []string) {
 		n.device.Close()
 	}
 	if n.privileged != nil {
-		if err := n.privileged.Close(); err != nil && len(leftovers) == 0 && n.wish.Device != "" {
-			leftovers = append(leftovers, fmt.Sprintf("the host helper ended with %v: see `bodkin clean`", err))
+		if err := n.privileged.Close(); err != nil && failed == nil && n.wish.Device != "" {
+			failed = fmt.Errorf("the host helper ended with %w", err)
 		}
 	}
 	if n.control != nil {
-		n.control.close()
+		n.control.close(notes, failed)
 	}
-	return leftovers
+	return notes, failed
 }
 
 // set changes the status under its lock.

@@ -228,15 +228,33 @@ func (v *voice) up(u *config.Up, agreedDNS []netip.Addr) {
 }
 
 // down says how the tunnel ended.
-func (v *voice) down(u *config.Up, cause error, leftovers []string) {
-	for _, l := range leftovers {
-		v.note("%s", l)
-	}
+func (v *voice) down(u *config.Up, cause error, notes []string, failed error) {
+	v.notes(notes)
 	reason := ""
 	if cause != nil && !errors.Is(cause, context.Canceled) {
 		reason = ": " + carrier.Printable(cause.Error())
 	}
-	v.printf("%s is down%s; the machine is as it was\n", u.Name, reason)
+	if failed != nil {
+		v.printf("%s is down%s\n", u.Name, reason)
+		return
+	}
+	v.printf("%s is down%s; %s\n", u.Name, reason, asItWas(notes))
+}
+
+// notes says what the user should know, one line each.
+func (v *voice) notes(list []string) {
+	for _, text := range list {
+		v.note("%s", text)
+	}
+}
+
+// asItWas says in what state the machine is when all has been taken back but what
+// notes names.
+func asItWas(notes []string) string {
+	if len(notes) > 0 {
+		return "but for what others changed, the machine is as it was"
+	}
+	return "the machine is as it was"
 }
 
 func joinText[T fmt.Stringer](list []T) string {
