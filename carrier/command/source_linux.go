@@ -22,6 +22,7 @@ const muchRead = 32 << 10
 // down, for a tenth less processor time.
 type source struct {
 	raw  syscall.RawConn
+	call caller
 	try  func(fd uintptr) bool // read, made once so that a Read allocates nothing
 	b    []byte
 	n    int
@@ -31,7 +32,7 @@ type source struct {
 
 func newSource(file *os.File) (*source, error) {
 	raw, err := file.SyscallConn()
-	s := &source{raw: raw}
+	s := &source{raw: raw, call: callerOf(file)}
 	s.try = s.read
 	return s, err
 }
@@ -58,15 +59,19 @@ func (s *source) Read(b []byte) (int, error) {
 // read makes one read; false means that it has to wait.
 func (s *source) read(fd uintptr) bool {
 	for {
-		s.n, s.err = unix.Read(int(fd), s.b)
+		n, errno := s.call.read(fd, s.b)
 		switch {
-		case s.err == unix.EINTR:
-		case s.err == unix.EAGAIN && s.much:
+		case errno == unix.EINTR:
+		case errno == unix.EAGAIN && s.much:
 			s.much = false
 			unix.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
-		case s.err == unix.EAGAIN:
+		case errno == unix.EAGAIN:
 			return false
+		case errno != 0:
+			s.err = errno
+			return true
 		default:
+			s.n, s.err = n, nil
 			s.much = s.n >= muchRead
 			return true
 		}

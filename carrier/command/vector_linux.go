@@ -4,7 +4,6 @@ import (
 	"net"
 	"os"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,12 +14,13 @@ const maxVector = 1024
 // A vector writes many buffers to a file in one system call.
 type vector struct {
 	raw    syscall.RawConn
+	call   caller
 	iovecs []unix.Iovec // kept between calls; at most maxVector
 }
 
 func newVector(file *os.File) (vector, error) {
 	raw, err := file.SyscallConn()
-	return vector{raw: raw}, err
+	return vector{raw: raw, call: callerOf(file)}, err
 }
 
 // write writes all of buffers, and consumes the slice of slices.
@@ -52,10 +52,8 @@ func (v *vector) writeOnce() (n int, err error) {
 	var errno syscall.Errno
 	err = v.raw.Write(func(fd uintptr) bool {
 		for {
-			var r uintptr
-			r, _, errno = unix.Syscall(unix.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&v.iovecs[0])), uintptr(len(v.iovecs)))
+			n, errno = v.call.writev(fd, v.iovecs)
 			if errno != unix.EINTR {
-				n = int(r)
 				return errno != unix.EAGAIN
 			}
 		}

@@ -19,9 +19,10 @@ const vnetHeaderLen = 10
 // Create makes a TUN device called name, or a free name of the kernel's choice
 // where name holds %d, with super-packets on, and returns its queue and its
 // name. The device exists as long as the file is open in some process. It needs
-// CAP_NET_ADMIN; the file can then be handed to a process without, for Open.
+// CAP_NET_ADMIN; the file can then be handed to a process without, for Open. It
+// is not in the runtime's poller: who only keeps it is not woken by each packet.
 func Create(name string) (*os.File, string, error) {
-	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, "", fmt.Errorf("tun: opening %s: %w", path, err)
 	}

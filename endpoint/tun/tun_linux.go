@@ -63,15 +63,23 @@ type Device struct {
 }
 
 // Open makes a Port of the queue file that Create returned, in this process or
-// in another. It owns file from then on. mtu is the device's, in octets.
+// in another. It owns file from then on, and closes it. mtu is the device's, in
+// octets.
 func Open(file *os.File, mtu int) (*Device, error) {
-	raw, err := file.SyscallConn()
+	defer file.Close()
+	polled, err := poll(file)
 	if err != nil {
 		return nil, fmt.Errorf("tun: %w", err)
 	}
-	d := &Device{file: file, raw: raw, buf: make([]byte, batchOctets)}
+	raw, err := polled.SyscallConn()
+	if err != nil {
+		polled.Close()
+		return nil, fmt.Errorf("tun: %w", err)
+	}
+	d := &Device{file: polled, raw: raw, buf: make([]byte, batchOctets)}
 	var uso bool
 	if cerr := raw.Control(func(fd uintptr) { uso, err = setOffload(int(fd)) }); cerr != nil || err != nil {
+		polled.Close()
 		return nil, fmt.Errorf("tun: %w", errors.Join(cerr, err))
 	}
 	d.caps = tunnel.Caps{MTU: mtu, Offloads: tunnel.OffloadChecksum | tunnel.OffloadTSO4 | tunnel.OffloadTSO6}
@@ -80,6 +88,24 @@ func Open(file *os.File, mtu int) (*Device, error) {
 	}
 	d.reader, d.writer = d.read, d.write
 	return d, nil
+}
+
+// poll returns a file of its own for the queue, non-blocking and in the runtime's
+// poller.
+func poll(file *os.File) (*os.File, error) {
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var fd int
+	if cerr := raw.Control(func(old uintptr) {
+		if fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0); err == nil {
+			err = unix.SetNonblock(fd, true)
+		}
+	}); cerr != nil || err != nil {
+		return nil, errors.Join(cerr, err)
+	}
+	return os.NewFile(uintptr(fd), path), nil
 }
 
 // Caps says what the kernel takes.
@@ -114,13 +140,14 @@ func (d *Device) ReadPackets(p []tunnel.Packet) (int, error) {
 func (d *Device) read(fd uintptr) bool {
 	at, got := 0, false
 	for d.n < len(d.in) && len(d.buf)-at >= vnetHeaderLen+tunnel.MaxPacket {
-		n, err := unix.Read(int(fd), d.buf[at:])
-		switch {
-		case err == unix.EINTR:
+		n, err := read(fd, d.buf[at:])
+		switch err {
+		case 0:
+		case unix.EINTR:
 			continue
-		case err == unix.EAGAIN:
+		case unix.EAGAIN:
 			return got
-		case err != nil:
+		default:
 			d.readErr = err
 			return true
 		}

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -286,10 +285,7 @@ type socketWriter struct {
 func (w *socketWriter) Write(p []byte) (int, error) {
 	done := 0
 	for done < len(p) {
-		n, err := unix.SendmsgN(w.fd, p[done:], nil, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
-		if err == unix.EINTR {
-			continue
-		}
+		n, err := write(w.fd, p[done:])
 		if err != nil {
 			w.err = err
 			return done, err
@@ -314,33 +310,11 @@ func (r *socketReader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	for {
-		n, err := unix.Read(r.fd, p)
-		if err == unix.EINTR {
-			continue
-		}
-		if err == nil && n < len(p) {
-			err = io.ErrUnexpectedEOF
-		}
-		if n > 0 {
-			r.left -= n
-		}
-		return max(n, 0), err
+	n, err := read(r.fd, p)
+	if err == nil && n < len(p) {
+		err = io.ErrUnexpectedEOF
 	}
-}
-
-// peek returns how many octets wait at the socket, up to peekSize, without
-// copying any; 0 is the end. One call tells what FIONREAD and a read would.
-func peek(fd int) (int, error) {
-	for {
-		n, _, errno := unix.Syscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(nil)), peekSize,
-			unix.MSG_PEEK|unix.MSG_TRUNC|unix.MSG_DONTWAIT, 0, 0)
-		if errno == unix.EINTR {
-			continue
-		}
-		if errno != 0 {
-			return 0, errno
-		}
-		return int(n), nil
-	}
+	n = max(n, 0)
+	r.left -= n
+	return n, err
 }

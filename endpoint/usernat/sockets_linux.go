@@ -2,10 +2,12 @@ package usernat
 
 import (
 	"container/list"
-	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -63,8 +65,8 @@ func (f *flow) timeout() time.Duration {
 // Packets from inside are sent in the caller's goroutine.
 type sockets struct {
 	n     *NAT
-	epoll int
-	event int // an eventfd that ends the goroutine
+	epoll *os.File // of all the sockets; itself in the runtime's poller
+	ready syscall.RawConn
 
 	ping pings
 
@@ -78,21 +80,27 @@ type sockets struct {
 
 func newSockets(n *NAT) (*sockets, error) {
 	s := &sockets{n: n, m: make(map[flowKey]*flow), byFD: make(map[int32]*flow)}
-	var err error
-	if s.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
 		return nil, fmt.Errorf("usernat: epoll: %w", err)
 	}
-	if s.event, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-		unix.Close(s.epoll)
-		return nil, fmt.Errorf("usernat: eventfd: %w", err)
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("usernat: epoll: %w", err)
 	}
-	e := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(s.event)}
-	if err = unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, s.event, &e); err != nil {
-		unix.Close(s.epoll)
-		unix.Close(s.event)
+	s.epoll = os.NewFile(uintptr(fd), "epoll")
+	if s.ready, err = s.epoll.SyscallConn(); err != nil {
+		s.epoll.Close()
 		return nil, fmt.Errorf("usernat: epoll: %w", err)
 	}
 	return s, nil
+}
+
+// watch has the loop look at fd.
+func (s *sockets) watch(fd int) (err error) {
+	e := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLERR, Fd: int32(fd)}
+	cerr := s.ready.Control(func(epoll uintptr) { err = unix.EpollCtl(int(epoll), unix.EPOLL_CTL_ADD, fd, &e) })
+	return errors.Join(cerr, err)
 }
 
 // get returns the flow of key, freshly used, or nil.
@@ -111,8 +119,7 @@ func (s *sockets) get(key flowKey) *flow {
 func (s *sockets) add(f *flow) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLERR, Fd: int32(f.fd)}
-	if s.done || unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, f.fd, &e) != nil {
+	if s.done || s.watch(f.fd) != nil {
 		return false
 	}
 	s.m[f.key], s.byFD[int32(f.fd)] = f, f
@@ -120,8 +127,8 @@ func (s *sockets) add(f *flow) bool {
 	if f.key.proto == protoUDP {
 		s.udp++
 	}
-	if len(s.m) == 1 {
-		s.nudge() // the loop waits without a timeout while there are no flows
+	if len(s.m) == 1 { // the loop waits for ever while there are no flows
+		s.epoll.SetReadDeadline(time.Now().Add(sweepEvery))
 	}
 	return true
 }
@@ -174,48 +181,39 @@ func (s *sockets) size() (udp, echo int) {
 	return s.udp, len(s.m) - s.udp
 }
 
-func (s *sockets) nudge() {
-	var one [8]byte
-	binary.NativeEndian.PutUint64(one[:], 1)
-	unix.Write(s.event, one[:])
-}
-
 // wake ends the loop; no flow is added afterwards.
 func (s *sockets) wake() {
 	s.mu.Lock()
 	s.done = true
-	s.nudge()
 	s.mu.Unlock()
+	s.epoll.Close()
 }
+
+// sweepEvery is how often idle flows are looked for.
+const sweepEvery = time.Second
 
 // run waits on the sockets and brings what they have inside, until wake. Then it
 // closes them all.
 func (s *sockets) run() {
 	events := make([]unix.EpollEvent, 64)
+	var n int
+	look := func(epoll uintptr) bool {
+		var err error
+		n, err = epollNow(epoll, events)
+		return n > 0 || err != nil
+	}
 	r := newReceiver()
-	swept := time.Now()
 	for {
-		s.mu.Lock()
-		done, empty := s.done, len(s.m) == 0
-		s.mu.Unlock()
-		if done {
-			break
-		}
-		wait := 1000 // milliseconds until idle flows are looked for
-		if empty {
-			wait = -1
-		}
-		n, err := unix.EpollWait(s.epoll, events, wait)
-		if err != nil && err != unix.EINTR {
-			break // EpollWait fails for wrong arguments only
-		}
+		n = 0
+		err := s.ready.Read(look)
 		now := time.Now()
 		for i := range max(n, 0) {
-			s.ready(&events[i], r, now)
+			s.take(&events[i], r, now)
 		}
-		if now.Sub(swept) >= time.Second {
-			s.expire(now)
-			swept = now
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			s.sweep(now)
+		} else if err != nil {
+			break // closed
 		}
 	}
 	s.mu.Lock()
@@ -224,21 +222,26 @@ func (s *sockets) run() {
 	for _, f := range s.m {
 		s.remove(f)
 	}
-	unix.Close(s.epoll)
-	unix.Close(s.event)
-	s.event = -1
 }
 
-// ready takes what one socket has.
-func (s *sockets) ready(e *unix.EpollEvent, r *receiver, now time.Time) {
+// sweep ends the flows that were idle for too long, and says when to look again.
+func (s *sockets) sweep(now time.Time) {
+	s.expire(now)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := now.Add(sweepEvery)
+	if len(s.m) == 0 {
+		next = time.Time{}
+	}
+	s.epoll.SetReadDeadline(next)
+}
+
+// take takes what one socket has.
+func (s *sockets) take(e *unix.EpollEvent, r *receiver, now time.Time) {
 	s.mu.Lock()
 	f := s.byFD[e.Fd]
 	s.mu.Unlock()
-	if f == nil { // the eventfd, or a flow that has just ended
-		var b [8]byte
-		if e.Fd == int32(s.event) {
-			unix.Read(s.event, b[:])
-		}
+	if f == nil { // it has just ended
 		return
 	}
 	if e.Events&unix.EPOLLERR != 0 {
@@ -284,9 +287,9 @@ func newReceiver() *receiver {
 // receive takes one datagram, or one failure, from the socket of f without
 // waiting. It reports false when there is none.
 func (f *flow) receive(r *receiver, failures bool) bool {
-	flags := unix.MSG_DONTWAIT
+	flags := 0
 	if failures {
-		flags |= unix.MSG_ERRQUEUE
+		flags = unix.MSG_ERRQUEUE
 	}
 	for range drainMost {
 		f.mu.Lock()
@@ -294,11 +297,9 @@ func (f *flow) receive(r *receiver, failures bool) bool {
 			f.mu.Unlock()
 			return false
 		}
-		n, oobn, _, _, err := unix.Recvmsg(f.fd, r.data, r.control, flags)
+		n, controlLen, err := receive(f.fd, r.data, r.control, flags)
 		f.mu.Unlock()
 		switch {
-		case err == unix.EINTR:
-			continue
 		case err == unix.EAGAIN:
 			return false
 		case err != nil && failures:
@@ -307,7 +308,7 @@ func (f *flow) receive(r *receiver, failures bool) bool {
 			continue // a failure that the error queue told already; reading it clears it
 		}
 		r.n = n
-		r.facts = parseControl(r.control[:oobn])
+		r.facts = parseControl(r.control[:controlLen])
 		return true
 	}
 	return false

@@ -179,9 +179,9 @@ const wordSize = unix.SizeofCmsghdr - 8
 func (f *flow) send(data, control []byte) error {
 	var err error
 	for range 3 {
-		_, err = unix.SendmsgN(f.fd, data, control, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		err = send(f.fd, data, control)
 		switch err {
-		case unix.EINTR, unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EPROTO, unix.ENOPROTOOPT:
+		case unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EPROTO, unix.ENOPROTOOPT:
 			continue
 		}
 		break
