@@ -34,7 +34,6 @@ const movedEnv = "USERNAT_TEST_IN_NAMESPACE"
 var (
 	world4, world6 = netip.MustParseAddr("198.51.100.10"), netip.MustParseAddr("2001:db8:5::10")
 	far4, far6     = netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("2001:db8:5::1")
-	in4, in6       = netip.MustParseAddr("10.0.2.15"), netip.MustParseAddr("fd00:b0d::15")
 	dns4, dns6     = netip.MustParseAddr("10.0.2.3"), netip.MustParseAddr("fd00:b0d::3")
 	host4, host6   = netip.MustParseAddr("10.0.2.2"), netip.MustParseAddr("fd00:b0d::2")
 	hole4          = netip.MustParseAddr("203.0.113.9")
