@@ -8,8 +8,8 @@ package native
 
 import (
 	"fmt"
-	"strings"
-	"unicode"
+
+	"github.com/bodkin-net/bodkin/carrier"
 )
 
 // Version is the version of spec.md that this package speaks.
@@ -77,16 +77,7 @@ func protocolError(code uint8, format string, args ...any) *ProtocolError {
 	return &ProtocolError{Code: code, Text: fmt.Sprintf(format, args...)}
 }
 
-// printable keeps the printable characters of a text from the peer, at most
-// most octets of it.
+// printable makes a text from the peer, at most most octets of it, fit to show.
 func printable(text []byte, most int) string {
-	if len(text) > most {
-		text = text[:most]
-	}
-	return strings.Map(func(r rune) rune {
-		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, string(text))
+	return carrier.Printable(string(text[:min(len(text), most)]))
 }
