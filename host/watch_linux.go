@@ -43,7 +43,7 @@ func (s *State) Watch(ctx context.Context) (<-chan Event, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("host: watch: %w", err)
 	}
-	w := &watcher{s: s, kernel: os.NewFile(uintptr(fd), "rtnetlink"), events: make(chan Event, eventQueue)}
+	w := &watcher{s: s, kernel: os.NewFile(uintptr(fd), "rtnetlink"), events: make(chan Event, eventQueue), failed: make(map[change]bool)}
 	stop := context.AfterFunc(ctx, func() { w.kernel.Close() }) // closing is what wakes the reader
 	go func() {
 		defer close(w.events)
@@ -61,6 +61,11 @@ type watcher struct {
 	events chan Event
 
 	deviceGone, namesLost bool // said already
+
+	// What could not be made again at the first try gets a second one: the kernel
+	// tells of a device that goes down while it is still about it.
+	failed map[change]bool
+	again  bool
 }
 
 func (w *watcher) say(kind EventKind, format string, args ...any) {
@@ -85,6 +90,9 @@ func (w *watcher) run(ctx context.Context) {
 			case <-ctx.Done():
 				return
 			case <-pause.C:
+			}
+			if w.again {
+				continue
 			}
 		}
 		n, err := w.kernel.Read(b)
@@ -196,7 +204,7 @@ func (w *watcher) repair() bool {
 	if gone && !w.deviceGone {
 		w.say(DeviceGone, "the device %s is gone: what went through it is refused", w.s.wish.Device)
 	}
-	w.deviceGone = gone
+	w.deviceGone, w.again = gone, false
 	for _, c := range j.changes {
 		w.check(c)
 	}
@@ -235,12 +243,20 @@ func (w *watcher) check(c change) {
 		}
 		return
 	}
+	if there {
+		delete(w.failed, c)
+	}
 	if there || err != nil {
 		return
 	}
 	if err := c.do(w.s.m); err != nil {
+		if !w.failed[c] {
+			w.failed[c], w.again = true, true
+			return
+		}
 		w.say(Failed, "host: making again %s: %v", firstLine(c), err)
 		return
 	}
+	delete(w.failed, c)
 	w.say(Remade, "%s: was removed, and is there again", firstLine(c))
 }
