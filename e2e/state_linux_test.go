@@ -197,7 +197,11 @@ func TestStrangersEditSurvives(t *testing.T) {
 	if err := w.Laptop.WriteFile("/etc/resolv.conf", []byte(edited), 0o644, "root"); err != nil {
 		t.Fatal(err)
 	}
-	w.bodkin("down")
+	r := w.bodkin("down")
+	if r.status != 0 {
+		t.Errorf("down exits %d", r.status)
+	}
+	w.says(r.out, "resolv.conf", "but for what others changed")
 	got, err := w.Laptop.ReadFile("/etc/resolv.conf")
 	if err != nil || string(got) != edited {
 		t.Errorf("the user's resolv.conf became %q, %v", got, err)
