@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/netip"
 	"os"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -57,7 +56,7 @@ type way struct {
 // up brings the tunnel up, lets it carry until ctx ends or something breaks, and
 // takes everything back. ready is called once packets have passed.
 func up(ctx context.Context, u *config.Up, errw io.Writer, ready func()) error {
-	debug.SetMemoryLimit(heapLimit)
+	modest()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	n := &near{config: u, voice: newVoice(errw, u.Verbose)}
