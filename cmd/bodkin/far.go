@@ -146,7 +146,12 @@ func (f *farHalf) natPort(mine *native.Hello, asks native.Asks) (tunnel.Port, er
 	if asks != granted {
 		mine.Notes = append(mine.Notes, "the far side's own settings decide what is open, and do not open what was asked for")
 	}
-	return usernat.New(c)
+	nat, err := usernat.New(c)
+	if err != nil {
+		return nil, err // and no Port that is a nil *NAT
+	}
+	mine.Notes = append(mine.Notes, nat.Notes()...)
+	return nat, nil
 }
 
 // kernelPort makes a kernel interface with this side's addresses of mine, which
@@ -167,6 +172,9 @@ func kernelPort(mine *native.Hello) (port tunnel.Port, release func() error, err
 		file.Close()
 		return nil, release, err
 	}
-	port, err = tun.Open(file, kernelMTU)
-	return port, state.Undo, err
+	device, err := tun.Open(file, kernelMTU)
+	if err != nil {
+		return nil, state.Undo, err
+	}
+	return device, state.Undo, nil
 }

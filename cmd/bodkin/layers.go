@@ -172,7 +172,7 @@ func (n *near) openLink(ctx context.Context) (err error) {
 		link.Close()
 		return at(layerAddresses, errors.New("the far side gives no address"), "")
 	}
-	n.peer, n.agreed = peer, agreed
+	n.agreed = agreed
 	n.set(func(s *Status) {
 		n.link = link
 		s.Carrier, s.Encrypted = n.way.text, n.way.encrypted
@@ -198,10 +198,11 @@ func (n *near) makeDevice(context.Context) error {
 		return at(layerDevice, err, hint)
 	}
 	n.wish.Device = name
-	if n.device, err = tun.Open(file, n.agreed.MTU); err != nil {
-		file.Close()
+	device, err := tun.Open(file, n.agreed.MTU)
+	if err != nil {
 		return at(layerDevice, err, "")
 	}
+	n.device = device
 	n.voice.done(layerDevice, "%s, MTU %d", name, n.agreed.MTU)
 	return nil
 }

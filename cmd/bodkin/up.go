@@ -33,7 +33,6 @@ type near struct {
 	stream      carrier.Stream
 	way         way // what the stream goes over
 	link        *native.Link
-	peer        native.Hello
 	agreed      tunnel.Agreed
 	device      tunnel.Port
 	wish        host.Wish
@@ -70,7 +69,7 @@ func up(ctx context.Context, u *config.Up, errw io.Writer, ready func()) error {
 	isUp := err == nil
 	if isUp {
 		n.set(func(s *Status) { s.State = "up" })
-		n.voice.up(u, n.agreed.DNS)
+		n.voice.up(u)
 		ready()
 		err = n.carry(ctx)
 	} else if cause := context.Cause(ctx); cause != nil {

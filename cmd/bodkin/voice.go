@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -208,7 +207,7 @@ func (v *voice) progress(what string, done, total int64) {
 }
 
 // up says that the tunnel carries packets, and what to do now.
-func (v *voice) up(u *config.Up, agreedDNS []netip.Addr) {
+func (v *voice) up(u *config.Up) {
 	what := "everything"
 	if !u.TakesEverything() {
 		what = joinText(u.Routes)
