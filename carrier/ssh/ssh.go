@@ -73,7 +73,7 @@ func (i Info) Peers() ([]netip.AddrPort, error) {
 	if i.Direct {
 		return []netip.AddrPort{i.peer}, nil
 	}
-	return peersOf(i.pid)
+	return command.Peers(i.pid)
 }
 
 // Dial starts ssh and returns the Stream of the command's standard input and

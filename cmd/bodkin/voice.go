@@ -68,9 +68,12 @@ func exitStatus(err error) int {
 	var l *layerError
 	var u usageError
 	var c *config.Error
+	var own interface{ ExitStatus() int }
 	switch {
 	case err == nil:
 		return 0
+	case errors.As(err, &own): // that of the program in whose place we stand
+		return own.ExitStatus()
 	case errors.As(err, &l):
 		return l.layer.status
 	case errors.As(err, &u), errors.As(err, &c):

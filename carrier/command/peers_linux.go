@@ -1,4 +1,4 @@
-package ssh
+package command
 
 import (
 	"bytes"
@@ -13,9 +13,10 @@ import (
 	"strings"
 )
 
-// peersOf returns the remote ends of the TCP connections that a process and its
-// descendants hold, each once.
-func peersOf(pid int) ([]netip.AddrPort, error) {
+// Peers returns the remote ends of the TCP connections that a process and its
+// descendants hold, each once: what a program such as ssh goes out by. It is an
+// error if there are none.
+func Peers(pid int) ([]netip.AddrPort, error) {
 	sockets := map[string]netip.AddrPort{}
 	for _, file := range []string{"tcp", "tcp6"} {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", pid, file))
@@ -41,7 +42,7 @@ func peersOf(pid int) ([]netip.AddrPort, error) {
 		}
 	}
 	if len(peers) == 0 {
-		return nil, fmt.Errorf("ssh: process %d and its descendants hold no TCP connection", pid)
+		return nil, fmt.Errorf("command: process %d and its descendants hold no TCP connection", pid)
 	}
 	return peers, nil
 }

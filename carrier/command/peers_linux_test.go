@@ -1,4 +1,4 @@
-package ssh
+package command
 
 import (
 	"encoding/binary"
@@ -20,7 +20,7 @@ const procTCP6 = `   0: 00000000000000000000000000000000:0016 B80D01200000000000
 
 func TestParseSockets(t *testing.T) {
 	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
-		t.Fatal("the texts are of a little-endian machine, this is none; TestSSHConnects has this one's")
+		t.Fatal("the texts are of a little-endian machine, this is none; the tests of carrier/ssh have this one's")
 	}
 	want := map[string]netip.AddrPort{"1002": netip.MustParseAddrPort("192.0.0.2:22")}
 	if got := parseSockets([]byte(procTCP)); !reflect.DeepEqual(got, want) {
