@@ -27,7 +27,7 @@ var (
 
 // A message is one line to us: "BODKIN NONCE VERB ARGUMENTS".
 type message struct {
-	verb string // NEED, SEND, FAIL or READY
+	verb string // NEED, ASK, SEND, FAIL or READY
 	args []string
 }
 
@@ -36,6 +36,7 @@ type message struct {
 // only the far side uses.
 var messages = map[string]*regexp.Regexp{
 	"NEED":  regexp.MustCompile(`^([A-Za-z0-9._-]{1,32}) ([A-Za-z0-9._-]{1,32}) (gzip|plain)$`),
+	"ASK":   regexp.MustCompile(`^(tty|pipe)$`),
 	"SEND":  regexp.MustCompile(`^(/.*)$`),
 	"FAIL":  regexp.MustCompile(`^([a-z]{1,16}) (.*)$`),
 	"READY": regexp.MustCompile(`^([0-9]{1,4})$`),

@@ -14,13 +14,15 @@ const (
 
 // failures says for each code of FAIL what it means and what to try.
 var failures = map[string]struct{ reason, hint string }{
-	"nodir":   {"the far side has no directory that it can be put in", "make ~/.cache writable there, or " + hintInstall},
-	"unsafe":  {"the far side has no private directory that it can be put in", "remove what is in its place there, or " + hintInstall},
-	"noexec":  {"the far side lets no program run from where the account may write", hintInstall},
-	"nospace": {"the far side's disk is full, or the account's quota is used up", "make room there, or " + hintInstall},
-	"short":   {"the far side could not store it whole", "look for a full disk or a broken gzip there"},
-	"hash":    {"it arrived damaged at the far side", "try again; if that does not help, suspect the disk there"},
-	"notrun":  {"the far side took it but cannot put it in its place", hintInstall},
+	"nodir":     {"the far side has no directory that it can be put in", "make ~/.cache writable there, or " + hintInstall},
+	"unsafe":    {"the far side has no private directory that it can be put in", "remove what is in its place there, or " + hintInstall},
+	"noexec":    {"the far side lets no program run from where the account may write", hintInstall},
+	"nospace":   {"the far side's disk is full, or the account's quota is used up", "make room there, or " + hintInstall},
+	"short":     {"the far side could not store it whole", "look for a full disk or a broken gzip there"},
+	"hash":      {"it arrived damaged at the far side", "try again; if that does not help, suspect the disk there"},
+	"notty":     {"the far side gives no terminal", "the account must be permitted one: no PermitTTY no in sshd_config, no restrict or no-pty in authorized_keys"},
+	"noprogram": {"the far side has no such program", "install it there, or give its whole path"},
+	"notrun":    {"the far side took it but cannot put it in its place", hintInstall},
 }
 
 // failure is the error for a FAIL line.

@@ -52,31 +52,43 @@ type Result struct {
 // What cannot be helped by trying again is a *carrier.RefusedError with a hint. If
 // ctx ends first, so does Start. On an error the Stream is closed.
 func Start(ctx context.Context, s carrier.Stream, o Options) (carrier.Stream, Result, error) {
+	st := &starting{Stream: s, Options: o}
+	s, err := start(ctx, st)
+	return s, st.result, err
+}
+
+// start leads the dialogue, and makes the Stream of what follows it.
+func start(ctx context.Context, st *starting) (carrier.Stream, error) {
+	s := st.Stream
 	stop := context.AfterFunc(ctx, func() { s.Close() })
-	st := &starting{Stream: s, Options: o, dialogue: newDialogue(o.Nonce)}
+	st.dialogue = newDialogue(st.Nonce)
 	err := st.run()
 	if !stop() && ctx.Err() != nil {
 		err = fmt.Errorf("far half: waiting for it to start: %w%s", context.Cause(ctx), st.saying())
 	}
 	if err != nil {
 		s.Close()
-		return carrier.Stream{}, st.result, err
+		return carrier.Stream{}, err
 	}
 	if len(st.dialogue.buf) > 0 {
 		s.ReadWriteCloser = &resumed{Stream: s, left: st.dialogue.buf}
 	}
-	return s, st.result, nil
+	return s, nil
 }
 
 // starting is one run of the dialogue.
 type starting struct {
 	carrier.Stream
 	Options
+	command  string // another program than bodkin is to be started
 	dialogue *dialogue
 	result   Result
 }
 
 func (st *starting) run() error {
+	if st.command != "" {
+		return st.runProgram()
+	}
 	m, err := st.wait("READY", "NEED")
 	if err != nil {
 		return err

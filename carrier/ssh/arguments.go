@@ -17,7 +17,6 @@ var always = []string{
 	"PermitLocalCommand=no",
 	"ControlMaster=no",
 	"ControlPath=none",
-	"RequestTTY=no",
 	"Tunnel=no",
 	"NoHostAuthenticationForLocalhost=no",
 }
@@ -32,7 +31,18 @@ var sinceKnown = map[string]string{
 }
 
 // afterwards undoes flags of the user's program for which the last one counts.
-var afterwards = []string{"-T", "-a", "-x", "-e", "none", "-S", "none"}
+var afterwards = []string{"-a", "-x", "-e", "none", "-S", "none"}
+
+// Whether the far side's command gets a terminal: as an option ahead of the user's
+// own, and as flags after them. With -t once, ssh asks for a terminal only if it is
+// on one itself.
+var (
+	noTerminal = "RequestTTY=no"
+	terminal   = "RequestTTY=force"
+
+	noTerminalFlags = []string{"-T"}
+	terminalFlags   = []string{"-t", "-t"}
+)
 
 // arguments returns ssh's argument list, and notes on settings that are not
 // followed. standard are the settings with no config at all.
@@ -42,6 +52,11 @@ func (c *Config) arguments(s, standard settings, batch bool) (args, notes []stri
 	for _, o := range always {
 		option(o)
 	}
+	request, flags := noTerminal, noTerminalFlags
+	if c.Terminal {
+		request, flags = terminal, terminalFlags
+	}
+	option(request)
 	for _, key := range []string{"remotecommand", "sessiontype", "stdinnull", "forkafterauthentication"} {
 		if s.knows(key) {
 			option(sinceKnown[key])
@@ -77,6 +92,7 @@ func (c *Config) arguments(s, standard settings, batch bool) (args, notes []stri
 	}
 	args = append(args, c.target()...)
 	args = append(args, c.Program[1:]...)
+	args = append(args, flags...)
 	return append(args, afterwards...), notes
 }
 

@@ -26,6 +26,7 @@ const (
 	HostKeyUnknown    Kind = "host key unknown"
 	PermissionDenied  Kind = "permission denied"
 	NoCommonAlgorithm Kind = "no common algorithm"
+	NoTerminal        Kind = "no terminal there"
 	ServerGone        Kind = "server gone"
 	Closed            Kind = "connection closed"
 	CommandEnded      Kind = "remote command ended"
@@ -71,6 +72,7 @@ var symptoms = []symptom{
 	{"Unable to negotiate", NoCommonAlgorithm, true, "an old server: allow its algorithms in the ssh config, as ssh(1) says under HostKeyAlgorithms"},
 	{"Too many authentication failures", PermissionDenied, true, "name the one key that fits: IdentitiesOnly and IdentityFile in the ssh config"},
 	{"Permission denied", PermissionDenied, true, `see which keys are offered with "ssh -v USER@HOST"; KEYS`},
+	{"PTY allocation request failed", NoTerminal, true, "the account must be permitted one: no PermitTTY no in sshd_config, no restrict or no-pty in authorized_keys"},
 	{"Could not resolve hostname", NameNotFound, false, "check the name, and that this machine resolves names"},
 	{"Connection refused", ConnectionRefused, false, "nothing listens there: check host and port"},
 	{"No route to host", NoRoute, false, "check that this machine is online, and the firewall between"},

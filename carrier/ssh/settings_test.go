@@ -106,7 +106,7 @@ func TestArguments(t *testing.T) {
 	c := Config{Program: []string{"ssh", "-v"}, Target: Target{"me", "gw", 2222}}
 	args, notes := c.arguments(parseSettings("hostname gw\nserveraliveinterval 60\nciphers x\n"), settings{}, true)
 	want := "ssh -o ClearAllForwardings=yes -o ForwardAgent=no -o ForwardX11=no -o PermitLocalCommand=no -o ControlMaster=no" +
-		" -o ControlPath=none -o RequestTTY=no -o Tunnel=no -o NoHostAuthenticationForLocalhost=no -o BatchMode=yes" +
+		" -o ControlPath=none -o Tunnel=no -o NoHostAuthenticationForLocalhost=no -o RequestTTY=no -o BatchMode=yes" +
 		" -l me -p 2222 -v -T -a -x -e none -S none"
 	if got := strings.Join(args, " "); got != want || notes != nil {
 		t.Errorf("got  %s\nwant %s\nnotes %q", got, want, notes)

@@ -26,6 +26,7 @@ type Config struct {
 	Program       []string // the ssh program and its options; empty: "ssh"
 	Target        Target
 	RemoteCommand string // for the login shell of the far side; must not be empty
+	Terminal      bool   // the command gets a terminal there; it makes that raw itself
 
 	// Dial, if not nil, returns a TCP socket connected to address ("192.0.2.1:22",
 	// never a name) in a way that its packets stay outside the tunnel; network is
