@@ -40,8 +40,9 @@ const (
 	MaxDomains = 32
 	MaxFar     = 64 // Pins, and Carrier, each
 
-	MinMTU = 1280  // RFC 8200, section 5
-	MaxMTU = 65535 // the largest IPv4 packet
+	MinMTU     = 128   // the smallest that PPP agrees upon (pppd(8), mru)
+	MinMTUIPv6 = 1280  // RFC 8200, section 5: below it, a device has no IPv6
+	MaxMTU     = 65535 // the largest IPv4 packet
 )
 
 // A Wish is all that is wanted of the machine for one tunnel.
@@ -172,6 +173,9 @@ func (w Wish) Check() error {
 	for _, p := range w.Addrs {
 		if err := checkHost(p.Addr()); err != nil || !p.IsValid() || p.Bits() == 0 {
 			return fmt.Errorf("host: address %v: not one a machine can have", p)
+		}
+		if p.Addr().Is6() && w.MTU < MinMTUIPv6 {
+			return fmt.Errorf("host: address %v: IPv6 needs an MTU of %d octets, not %d", p, MinMTUIPv6, w.MTU)
 		}
 	}
 	if err := w.checkRoutes(); err != nil {

@@ -87,7 +87,8 @@ func (p *plan) index() int {
 
 func (p *plan) device() error {
 	w := p.wish
-	if hasIPv6() {
+	v6 := hasIPv6() && w.MTU >= MinMTUIPv6
+	if v6 {
 		conf := path.Join("net/ipv6/conf", w.Device)
 		if slices.ContainsFunc(w.Addrs, func(a netip.Prefix) bool { return a.Addr().Is6() }) {
 			p.sysctl(path.Join(conf, "disable_ipv6"), "0")
@@ -98,6 +99,9 @@ func (p *plan) device() error {
 	if p.link != nil {
 		up.OldMode = addrGenMode(w.Device)
 		up.OldMTU, up.WasUp = p.link.Attrs().MTU, p.link.Attrs().Flags&net.FlagUp != 0
+	}
+	if !v6 {
+		up.OldMode = noAddresses // the kernel gives it none
 	}
 	p.add(up)
 	for _, a := range w.Addrs {

@@ -356,6 +356,35 @@ func TestUndoTolerates(t *testing.T) {
 	}
 }
 
+// TestSmallMTU: a PPP peer may take no more than 552 octets, with which a device
+// has no IPv6. The machine is as it was afterwards all the same.
+func TestSmallMTU(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	newEth(t)
+	newTun(t, "ppp0")
+	before := snapshot(t)
+	s, err := Set(Wish{
+		Name: "ppp0", Device: "ppp0", MTU: 552, Addrs: prefixes("10.0.2.15/32"), Routes: prefixes("10.0.2.2/32", "0.0.0.0/0"),
+	}, journals(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if dev := routeTo(t, "10.0.2.2", 0); dev != "ppp0" {
+		t.Errorf("the peer is reached by %s", dev)
+	}
+	if dev := routeTo(t, "203.0.113.8", 0); dev != "ppp0" {
+		t.Errorf("the internet is reached by %s", dev)
+	}
+	if err := s.Undo(); err != nil {
+		t.Fatal(err)
+	}
+	if after := snapshot(t); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+}
+
 func TestTwoTunnels(t *testing.T) {
 	if !alone(t) {
 		return
