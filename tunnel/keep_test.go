@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -55,6 +56,13 @@ func (l *line) notify(e tunnel.KeepEvent) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.events = append(l.events, e)
+}
+
+// seen returns when open was called, and what was told.
+func (l *line) seen() (dials []time.Duration, events []tunnel.KeepEvent) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.dials), slices.Clone(l.events)
 }
 
 func (l *line) options() tunnel.KeepOptions { return tunnel.KeepOptions{Notify: l.notify} }
@@ -124,8 +132,8 @@ func TestKeepOpensAgain(t *testing.T) {
 		write(t, k)
 		l.crash()
 		synctest.Wait()
-		if len(l.dials) != 1 || l.dials[0] != 0 {
-			t.Fatalf("the first attempt was not made at once: %v", l.dials)
+		if dials, _ := l.seen(); len(dials) != 1 || dials[0] != 0 {
+			t.Fatalf("the first attempt was not made at once: %v", dials)
 		}
 		for range 3 {
 			write(t, k) // there is no Port
@@ -135,8 +143,9 @@ func TestKeepOpensAgain(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if len(l.dials) != 4 || !within(l.dials[1], time.Second) || !within(l.dials[2]-l.dials[1], 2*time.Second) {
-			t.Errorf("attempts at %v", l.dials)
+		dials, events := l.seen()
+		if len(dials) != 4 || !within(dials[1], time.Second) || !within(dials[2]-dials[1], 2*time.Second) {
+			t.Errorf("attempts at %v", dials)
 		}
 		l.send(t, "after")
 		if got := <-texts; got != "after" {
@@ -147,7 +156,7 @@ func TestKeepOpensAgain(t *testing.T) {
 			t.Errorf("%d dropped, want 3", got)
 		}
 		var said []string
-		for i, e := range l.events {
+		for i, e := range events {
 			said = append(said, fmt.Sprint(e.Up, " ", e.Cause))
 			if i == 1 && !within(e.Wait, time.Second) {
 				t.Errorf("the second wait was said to be %v", e.Wait)
@@ -169,14 +178,15 @@ func TestKeepBacksOff(t *testing.T) {
 		l.crash()
 		time.Sleep(10 * time.Minute)
 		k.Close()
+		dials, _ := l.seen()
 		want := time.Second
-		for i := 1; i < len(l.dials); i++ {
-			if d := l.dials[i] - l.dials[i-1]; !within(d, want) {
+		for i := 1; i < len(dials); i++ {
+			if d := dials[i] - dials[i-1]; !within(d, want) {
 				t.Errorf("attempt %d after %v, want at most %v and at least half of it", i+1, d, want)
 			}
 			want = min(2*want, 30*time.Second)
 		}
-		if n := len(l.dials); n < 20 || n > 45 {
+		if n := len(dials); n < 20 || n > 45 {
 			t.Errorf("%d attempts in ten minutes", n)
 		}
 	})
@@ -198,20 +208,21 @@ func TestKeepFlapping(t *testing.T) {
 		l.crash()
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if n := len(l.dials); n < 5 || n > 9 {
-			t.Errorf("%d attempts in the first minute", n)
+		if dials, _ := l.seen(); len(dials) < 5 || len(dials) > 9 {
+			t.Errorf("%d attempts in the first minute", len(dials))
 		}
 		l.mu.Lock()
 		l.open = nil
 		l.mu.Unlock()
 		time.Sleep(2 * time.Minute) // it stands, and for long
 		synctest.Wait()
-		n := len(l.dials)
+		before, _ := l.seen()
+		n := len(before)
 		at := time.Since(l.start)
 		l.crash()
 		synctest.Wait()
-		if len(l.dials) != n+1 || l.dials[n] != at {
-			t.Errorf("after a Port that lasted: attempts %v, want one at %v", l.dials[n:], at)
+		if dials, _ := l.seen(); len(dials) != n+1 || dials[n] != at {
+			t.Errorf("after a Port that lasted: attempts %v, want one at %v", dials[n:], at)
 		}
 	})
 }
@@ -269,8 +280,8 @@ func TestKeepGivesUp(t *testing.T) {
 		reader(k)
 		l.crash()
 		synctest.Wait()
-		if k.Caps() != keepCaps || len(l.events) != 2 || !l.events[1].Up {
-			t.Errorf("caps %+v, events %+v", k.Caps(), l.events)
+		if _, events := l.seen(); k.Caps() != keepCaps || len(events) != 2 || !events[1].Up {
+			t.Errorf("caps %+v, events %+v", k.Caps(), events)
 		}
 	})
 }
@@ -376,8 +387,8 @@ func TestKeepOrder(t *testing.T) {
 		if !closedBefore {
 			t.Error("the next Port was opened before the last was closed")
 		}
-		if len(l.events) != 2 || l.events[0].Cause != errWrite || k.Dropped() != 1 {
-			t.Errorf("events %+v, %d dropped", l.events, k.Dropped())
+		if _, events := l.seen(); len(events) != 2 || events[0].Cause != errWrite || k.Dropped() != 1 {
+			t.Errorf("events %+v, %d dropped", events, k.Dropped())
 		}
 	})
 }
@@ -419,8 +430,8 @@ func TestKeepUnderWay(t *testing.T) {
 		if err := <-ended; err != net.ErrClosed {
 			t.Errorf("ended with %v", err)
 		}
-		if len(l.dials) < 400 {
-			t.Errorf("opened %d times", len(l.dials))
+		if dials, _ := l.seen(); len(dials) < 400 {
+			t.Errorf("opened %d times", len(dials))
 		}
 	})
 }
