@@ -40,16 +40,18 @@ type Hello struct {
 	Mine     []netip.Addr   // what the sender calls itself; at most one per family
 	DNS      []netip.Addr   // resolvers that answer through the tunnel, at most 8
 	Notes    []string       // what the sender cannot do, for people; at most 8 of 200 octets
-	Asks     Asks           // what the sender would have opened at the receiver's NAT
+	Asks     Asks           // what the sender would have of the receiver
+	Routes   []netip.Prefix // what the receiver may reach through the sender, at most 64
 }
 
-// Asks are what a side would have opened at the other's NAT, which decides.
+// Asks are what a side would have of the other, which decides.
 type Asks uint8
 
 // The bits of Asks (spec.md, section 3).
 const (
 	AskHost      Asks = 1 << iota // the far host itself: its loopback and its addresses
 	AskLinkLocal                  // link-local addresses of the far side
+	AskKernel                     // a kernel interface there, instead of a NAT
 )
 
 // Tags of a HELLO's fields (spec.md, section 3).
@@ -63,6 +65,7 @@ const (
 	tagResolver = 7
 	tagNote     = 8
 	tagAsks     = 9
+	tagRoute    = 10
 )
 
 // Bounds of a HELLO (spec.md, section 3).
@@ -70,6 +73,7 @@ const (
 	softwareMax = 64
 	noteMax     = 200
 	listMax     = 8
+	routesMax   = 64
 	minMTU      = 1280
 	maxMTU      = 65535
 )
@@ -102,6 +106,9 @@ func (h Hello) append(dst []byte) []byte {
 	}
 	if h.Asks != 0 {
 		field(tagAsks, []byte{byte(h.Asks)})
+	}
+	for _, p := range h.Routes[:min(len(h.Routes), routesMax)] {
+		field(tagRoute, append(p.Addr().AsSlice(), byte(p.Bits())))
 	}
 	return append(appendHeader(dst, frameHello, len(payload)), payload...)
 }
@@ -199,7 +206,13 @@ func (h *Hello) set(tag uint16, v []byte) error {
 		if len(v) != 1 {
 			return bad("not one octet")
 		}
-		h.Asks = Asks(v[0]) & (AskHost | AskLinkLocal)
+		h.Asks = Asks(v[0]) & (AskHost | AskLinkLocal | AskKernel)
+	case tagRoute:
+		p, ok := parsePrefix(v)
+		if !ok || len(h.Routes) == routesMax {
+			return bad("not an address and prefix length, or too many")
+		}
+		h.Routes = append(h.Routes, p.Masked())
 	}
 	return nil
 }

@@ -118,6 +118,7 @@ var (
 		Mine:     []netip.Addr{netip.MustParseAddr("10.0.2.2")},
 		DNS:      []netip.Addr{netip.MustParseAddr("10.0.2.3")},
 		Notes:    []string{"ping is not permitted here"},
+		Routes:   []netip.Prefix{netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("2001:db8::/32")},
 	}
 )
 
@@ -156,6 +157,7 @@ func TestHelloRefused(t *testing.T) {
 		{"half a field header", good + must + "0001 00"},
 		{"address of five octets", good + must + "0007 0005 0102030405"},
 		{"prefix too long", good + must + "0005 0005 0a00020f 21"},
+		{"route too long", good + must + "000a 0005 0a000200 21"},
 		{"two addresses of one family", good + must + "0005 0005 0a00020f 18 0005 0005 0a000210 18"},
 	} {
 		if h, err := parseHello(unhex(t, c.payload)); err == nil {
