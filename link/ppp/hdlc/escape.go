@@ -1,18 +1,34 @@
 package hdlc
 
-import "bytes"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 // A Set holds the octets that are escaped when sending. The zero Set holds Flag
 // and Escape, which every Set holds.
 type Set struct {
-	// stuffed is nil for the zero Set. Element c says how octet c goes out: the
-	// low 16 bits are one or two octets, the first one low, and the next are how
-	// many there are.
-	stuffed *[256]uint32
+	stuffed *stuffing // nil if Flag and Escape are all
 }
 
-// bare is the table of the zero Set.
-var bare = NewSet(0, [4]uint64{}).stuffed
+// A stuffing says how each octet goes out: the low 16 bits are one octet or two,
+// the first one low, and the bits above are how many there are.
+type stuffing [256]uint32
+
+// bare is the stuffing of the zero Set.
+var bare = stuff([4]uint64{1: 1<<(Flag-64) | 1<<(Escape-64)})
+
+func stuff(octets [4]uint64) *stuffing {
+	s := new(stuffing)
+	for c := range uint32(256) {
+		if octets[c/64]>>(c%64)&1 != 0 {
+			s[c] = 2<<16 | (c^flip)<<8 | Escape
+		} else {
+			s[c] = 1<<16 | c
+		}
+	}
+	return s
+}
 
 // NewSet returns the Set of the octets in a, and of those in more, of which bit
 // n%64 of word n/64 stands for octet n.
@@ -22,39 +38,34 @@ var bare = NewSet(0, [4]uint64{}).stuffed
 // the flag.
 func NewSet(a ACCM, more [4]uint64) Set {
 	more[0] = more[0]&0xffffffff | uint64(a)
-	more[1] &^= 1 << (0x5e - 64)
-	more[1] |= 1<<(Flag-64) | 1<<(Escape-64)
-
-	var s Set
-	s.stuffed = new([256]uint32)
-	for c := range uint32(256) {
-		if more[c/64]>>(c%64)&1 != 0 {
-			s.stuffed[c] = 2<<16 | (c^flip)<<8 | Escape
-		} else {
-			s.stuffed[c] = 1<<16 | c
-		}
+	more[1] &^= 1<<(0x5e-64) | 1<<(Flag-64) | 1<<(Escape-64)
+	if more == [4]uint64{} {
+		return Set{}
 	}
-	return s
+	more[1] |= 1<<(Flag-64) | 1<<(Escape-64)
+	return Set{stuff(more)}
 }
 
 // append appends p to dst, escaped. The caller has seen to it that dst has room
 // for 2*len(p)+1 octets more.
 func (s Set) append(dst, p []byte) []byte {
-	if s.stuffed != nil {
+	switch {
+	case s.stuffed != nil:
 		return appendDense(dst, p, s.stuffed)
+	case len(p) < 16:
+		return appendDense(dst, p, bare)
 	}
 	return appendSparse(dst, p)
 }
 
 // appendDense is append by table. It does the same work for each octet, whether
 // that is escaped or not: with many that are, nothing else is as quick.
-func appendDense(dst, p []byte, stuffed *[256]uint32) []byte {
+func appendDense(dst, p []byte, stuffed *stuffing) []byte {
 	n := len(dst)
 	dst = dst[:n+2*len(p)+1]
 	for _, c := range p {
 		v := stuffed[c]
-		dst[n+1] = byte(v >> 8)
-		dst[n] = byte(v)
+		binary.LittleEndian.PutUint16(dst[n:], uint16(v))
 		n += int(v >> 16)
 	}
 	return dst[:n]

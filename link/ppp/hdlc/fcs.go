@@ -16,6 +16,7 @@ const (
 
 const (
 	initial16 = 0xffff
+	initial32 = 0xffffffff
 	good16    = 0xf0b8     // of a frame with its FCS, before complementing
 	good32    = 0x2144df1c // the same, complemented, as hash/crc32 has it
 )
@@ -64,8 +65,12 @@ func update16(fcs uint16, p []byte) uint16 {
 // first (RFC 1662, section 3.1).
 func (f FCS) appendFCS(dst, head, data []byte) []byte {
 	if f == FCS32 {
-		sum := crc32.Update(crc32.ChecksumIEEE(head), crc32.IEEETable, data)
-		return binary.LittleEndian.AppendUint32(dst, sum)
+		// By hand over the head: what hash/crc32 sees cannot stay on the stack.
+		sum := uint32(initial32)
+		for _, b := range head {
+			sum = sum>>8 ^ crc32.IEEETable[byte(sum)^b]
+		}
+		return binary.LittleEndian.AppendUint32(dst, crc32.Update(^sum, crc32.IEEETable, data))
 	}
 	return binary.LittleEndian.AppendUint16(dst, ^update16(update16(initial16, head), data))
 }
