@@ -147,7 +147,9 @@ type Up struct {
 	Name    string // of the tunnel and of its device
 	Target  Target
 	SSH     []string       // the ssh program and its options
-	Routes  []netip.Prefix // what goes through the tunnel
+	Near    Emulator       // what turns packets into IP access here
+	Far     Emulator       // and there
+	Routes  []netip.Prefix // what goes through the tunnel: from here or, if here is a NAT, from there
 	Exclude []netip.Prefix // what does not
 	DNS     DNS
 
@@ -155,6 +157,7 @@ type Up struct {
 	AllowHost bool   // the far host itself may be reached: its loopback and its addresses
 	AllowLink bool   // link-local addresses of the far side may be reached
 
+	Once         bool // do not dial again when the link dies
 	Plan, Detach bool
 	Verbose      int
 }
@@ -177,6 +180,9 @@ func (u *Up) Check() error {
 	}
 	if u.Detach && u.Plan {
 		return refuse("leave one of them out", "--plan and --detach contradict each other")
+	}
+	if err := u.checkEmulators(); err != nil {
+		return err
 	}
 	for _, list := range [][]netip.Prefix{u.Routes, u.Exclude} {
 		for _, p := range list {

@@ -1,0 +1,126 @@
+package config
+
+import (
+	"path"
+	"strings"
+)
+
+// An EmulatorKind says what turns one side's packets into IP access.
+type EmulatorKind int
+
+// The emulators. Each side has one, whichever side dials and whichever is behind
+// the firewall.
+const (
+	Tun     EmulatorKind = iota // a kernel interface: full access, both ways
+	NAT                         // our own userspace NAT: nobody gets in
+	PPPD                        // the real pppd: a kernel interface of its own
+	SLiRP                       // the real slirp: nobody gets in
+	Program                     // some program that speaks PPP
+)
+
+// An Emulator is what the user wants on one side.
+type Emulator struct {
+	Kind     EmulatorKind
+	Command  string // of a program: one line for /bin/sh
+	Terminal bool   // of a program: it wants a terminal
+}
+
+// Foreign reports whether the emulator is a program that speaks PPP.
+func (e Emulator) Foreign() bool { return e.Kind >= PPPD }
+
+// LetsIn reports whether the other side can open connections to this one.
+func (e Emulator) LetsIn() bool { return e.Kind != NAT && e.Kind != SLiRP }
+
+// String returns the emulator's short name.
+func (e Emulator) String() string {
+	switch e.Kind {
+	case Tun:
+		return "tun"
+	case NAT:
+		return "nat"
+	case PPPD:
+		return "pppd"
+	case SLiRP:
+		return "slirp"
+	}
+	name, _, _ := strings.Cut(e.Command, " ")
+	return path.Base(name)
+}
+
+// The usual command lines. pppd takes its own address and ours from us, which
+// need not be root's to decide; noauth is what only root may ask for. Debian's slirp of
+// glibc 2.34 and later ends at once when idle, and slirp-fullbolt of the same
+// package does not.
+const (
+	farPPPD    = "pppd notty nodetach noauth noccp noipdefault nodefaultroute ipcp-accept-local ipcp-accept-remote"
+	nearPPPD   = "pppd nodetach noauth noccp noipdefault local nocrtscts ipcp-accept-local ipcp-accept-remote"
+	usualSLiRP = "{ command -v slirp-fullbolt >/dev/null && exec slirp-fullbolt ppp; exec slirp ppp; }"
+)
+
+// ParseEmulator reads what --near or --far (the flag) was given: tun or nat, pppd
+// or slirp with options of their own, or after "cmd:" or "tty:" the command line
+// of a program that speaks PPP on standard input and output, or on a terminal.
+func ParseEmulator(flag, s string) (Emulator, error) {
+	const hint = `there are tun, nat, pppd, slirp, 'pppd OPTIONS', 'slirp OPTIONS', 'cmd:PROGRAM ARGUMENTS', and 'tty:PROGRAM ARGUMENTS' for one that wants a terminal`
+	name, options, more := strings.Cut(s, " ")
+	var e Emulator
+	switch {
+	case strings.ContainsAny(s, "\n\r\x00"):
+		return e, refuse("put it on one line", "%s: a command of several lines", flag)
+	case s == "tun":
+	case s == "nat":
+		e.Kind = NAT
+	case s == "slirp":
+		e = Emulator{SLiRP, usualSLiRP, true}
+	case s == "pppd" && flag == "--far":
+		e = Emulator{PPPD, farPPPD, false}
+	case s == "pppd":
+		e = Emulator{PPPD, nearPPPD, true}
+	case more && path.Base(name) == "pppd":
+		e = Emulator{PPPD, s, !hasWord(options, "notty")}
+	case more && (path.Base(name) == "slirp" || path.Base(name) == "slirp-fullbolt"):
+		e = Emulator{SLiRP, s, true}
+	case strings.HasPrefix(s, "cmd:"), strings.HasPrefix(s, "tty:"):
+		e = Emulator{Program, strings.TrimSpace(s[len("cmd:"):]), strings.HasPrefix(s, "tty:")}
+		if e.Command == "" {
+			return e, refuse(hint, "%s %s names no program", flag, s)
+		}
+	default:
+		return e, refuse(hint, "%s %q", flag, s)
+	}
+	return e, nil
+}
+
+func hasWord(s, word string) bool {
+	for w := range strings.FieldsSeq(s) {
+		if w == word {
+			return true
+		}
+	}
+	return false
+}
+
+// checkEmulators refuses pairs that cannot be, and what has no meaning with one.
+func (u *Up) checkEmulators() error {
+	near, far := u.Near, u.Far
+	switch {
+	case !near.LetsIn() && !far.LetsIn():
+		return refuse("give the side whose programs want access tun or pppd: --near tun --far nat, or --near nat --far tun the other way round",
+			"--near %s --far %s: both are NATs that programs connect out of, and there is nobody to connect", near, far)
+	case far.Foreign() && u.FarBinary != "":
+		return refuse("leave it out", "--far-binary: nothing of bodkin's runs at the far side with --far %s", far)
+	case (u.AllowHost || u.AllowLink) && near.Kind != NAT && far.Kind != NAT:
+		return refuse("give slirp or pppd options of their own", "--allow is about bodkin's own nat, and neither side is one")
+	case near.Kind == Tun:
+		return nil
+	case len(u.Exclude) > 0:
+		return refuse("leave -x out", "-x is about routes of this machine, and --near %s makes none", near)
+	case u.DNS.Server.IsValid() || len(u.DNS.Domains) > 0:
+		return refuse("leave --dns out", "--dns is about this machine, and --near %s changes nothing of it", near)
+	case len(u.Routes) > 0 && near.LetsIn():
+		return refuse("pppd makes routes by its own options and its ip-up script", "--near %s: prefixes are routed where bodkin makes the interface", near)
+	case len(u.Routes) > 0 && far.Kind != Tun:
+		return refuse("the far side makes its own routes, as pppd does by its options and its ip-up script", "prefixes for the far side need --far tun")
+	}
+	return nil
+}

@@ -1,0 +1,78 @@
+package config
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+)
+
+func TestParseEmulator(t *testing.T) {
+	for _, c := range []struct {
+		flag, in string
+		want     Emulator
+		name     string
+	}{
+		{"--near", "tun", Emulator{Kind: Tun}, "tun"},
+		{"--far", "nat", Emulator{Kind: NAT}, "nat"},
+		{"--far", "pppd", Emulator{PPPD, farPPPD, false}, "pppd"},
+		{"--near", "pppd", Emulator{PPPD, nearPPPD, true}, "pppd"},
+		{"--far", "slirp", Emulator{SLiRP, usualSLiRP, true}, "slirp"},
+		{"--far", "pppd notty debug", Emulator{PPPD, "pppd notty debug", false}, "pppd"},
+		{"--far", "/usr/sbin/pppd call gw", Emulator{PPPD, "/usr/sbin/pppd call gw", true}, "pppd"},
+		{"--far", "slirp-fullbolt ppp 'dns 9.9.9.9'", Emulator{SLiRP, "slirp-fullbolt ppp 'dns 9.9.9.9'", true}, "slirp"},
+		{"--far", "cmd:sudo -n pppd notty", Emulator{Program, "sudo -n pppd notty", false}, "sudo"},
+		{"--near", "tty:/opt/ppp/mine -x", Emulator{Program, "/opt/ppp/mine -x", true}, "mine"},
+	} {
+		got, err := ParseEmulator(c.flag, c.in)
+		if err != nil || got != c.want || got.String() != c.name {
+			t.Errorf("%s %s: %+v, called %s, %v", c.flag, c.in, got, got, err)
+		}
+	}
+	for _, in := range []string{"", "kernel", "cmd:", "tty:  ", "pppd\nrm", "sshd -D", "NAT"} {
+		if got, err := ParseEmulator("--far", in); err == nil {
+			t.Errorf("%q: taken for %+v", in, got)
+		}
+	}
+}
+
+// TestPairs has all pairs of emulators: those that can be are taken, and the others
+// are refused with the reason and the way out.
+func TestPairs(t *testing.T) {
+	for _, near := range []string{"tun", "nat", "pppd", "slirp", "cmd:ppp"} {
+		for _, far := range []string{"tun", "nat", "pppd", "slirp", "cmd:ppp"} {
+			u := Up{Name: "bodkin0", Target: Target{Host: "gw"}, SSH: []string{"ssh"}}
+			u.Near, _ = ParseEmulator("--near", near)
+			u.Far, _ = ParseEmulator("--far", far)
+			err := u.Check()
+			nobody := (near == "nat" || near == "slirp") && (far == "nat" || far == "slirp")
+			if nobody != (err != nil) {
+				t.Errorf("%s/%s: %v", near, far, err)
+			}
+			if err != nil && (!strings.Contains(err.Error(), "both are NATs") || err.(*Error).Hint == "") {
+				t.Errorf("%s/%s: %v", near, far, err)
+			}
+		}
+	}
+}
+
+func TestCheckEmulators(t *testing.T) {
+	some := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	good := Up{Name: "bodkin0", Target: Target{Host: "gw"}, SSH: []string{"ssh"}, Near: Emulator{Kind: NAT}, Far: Emulator{Kind: Tun}, Routes: some, AllowHost: true}
+	if err := good.Check(); err != nil {
+		t.Fatal(err)
+	}
+	for what, change := range map[string]func(*Up){
+		"far binary of none":     func(u *Up) { u.Near, u.Far, u.FarBinary = Emulator{}, Emulator{Kind: SLiRP}, "x" },
+		"allow without a nat":    func(u *Up) { u.Near = Emulator{Kind: SLiRP} },
+		"exclude here":           func(u *Up) { u.Exclude = some },
+		"resolver here":          func(u *Up) { u.DNS.Domains = []string{"corp.example"} },
+		"routes of our pppd":     func(u *Up) { u.Near, u.AllowHost = Emulator{Kind: PPPD}, false },
+		"routes of the far pppd": func(u *Up) { u.Far = Emulator{Kind: PPPD} },
+	} {
+		u := good
+		change(&u)
+		if err := u.Check(); err == nil {
+			t.Errorf("%s: accepted", what)
+		}
+	}
+}
