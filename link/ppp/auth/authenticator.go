@@ -11,7 +11,7 @@ import (
 )
 
 // challengeLen is the size of our challenges, in octets: what MS-CHAPv2 wants, and
-// as many random ones as a CHAP secret's hash has (RFC 1994, section 2.3).
+// enough for CHAP never to meet the same one twice (RFC 1994, section 2.3).
 const challengeLen = msChallengeLen
 
 // An Authenticator is the side that asks the peer who it is, for one link from its
@@ -92,7 +92,7 @@ func (m *Authenticator) ask() []byte {
 	} else {
 		m.id++
 	}
-	m.challenge = fresh[1:]
+	m.challenge, m.answer = fresh[1:], nil
 	m.sent = packet{chapChallenge, m.id, append(appendValue(nil, m.challenge), m.name...)}.encode()
 	m.waiting, m.tries, m.ignored = true, 1, ""
 	return m.sent
@@ -202,7 +202,7 @@ func (m *Authenticator) receivePAP(p packet) (send []byte) {
 }
 
 // receiveResponse judges the first response to our last challenge, and gives
-// repetitions the same answer unread (RFC 1994, section 4.2).
+// repetitions the same answer unread (RFC 1994, section 4.1).
 func (m *Authenticator) receiveResponse(p packet) (send []byte) {
 	switch {
 	case m.sent == nil || p.id != m.id:
