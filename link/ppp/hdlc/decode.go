@@ -1,9 +1,6 @@
 package hdlc
 
-import (
-	"bytes"
-	"math/bits"
-)
+import "bytes"
 
 const (
 	// minRead is how much room Buffer gives at least: what one read of a pipe or
@@ -49,17 +46,10 @@ type Decoder struct {
 	synced   bool // there was a flag: what comes next is a frame
 	skipping bool // of a frame that is too long
 
-	fcs     FCS
-	dropped int        // how many octets kinds says to drop
-	kinds   [256]uint8 // what to do with an octet
+	fcs      FCS
+	dropping bool      // kinds says so of some octet
+	kinds    [256]kind // of octets as they are on the stream
 }
-
-// What a Decoder does with an octet.
-const (
-	kindData   = 0
-	kindEscape = 1 << 0
-	kindDrop   = 1 << 1
-)
 
 // Stats counts what a Decoder has met, in frames. Silence between flags is not a
 // frame, and what comes before the first flag is not one unless it is good.
@@ -86,15 +76,15 @@ func NewDecoder(max int) *Decoder {
 
 // SetReceiveMap says which control octets the peer has agreed to escape. One of
 // them that arrives as it is was put in by the path, and is dropped (RFC 1662,
-// section 7.1). It holds for frames that Next has not returned yet.
+// section 4.2). It holds for frames that Next has not returned yet.
 //
 // With an ACCM of 0 all octets are kept. That is for the time before LCP is open,
 // when not every peer escapes what the default map asks for, for pppd's
 // receive-all, and for whenever LCP leaves the open state.
 func (d *Decoder) SetReceiveMap(a ACCM) {
-	d.dropped = bits.OnesCount32(uint32(a))
+	d.dropping = a != 0
 	for c := range 32 {
-		d.kinds[c] = kindData
+		d.kinds[c] = kindKeep
 		if a>>c&1 != 0 {
 			d.kinds[c] = kindDrop
 		}
@@ -104,10 +94,10 @@ func (d *Decoder) SetReceiveMap(a ACCM) {
 // SetFCS says which FCS was agreed on for what we receive. It holds for frames
 // that Next has not returned yet.
 //
-// With FCS32, frames of LCP may also have the 16-bit FCS: outside of the open
-// state a peer has to use it (RFC 1570, section 2.1), and the peer may have left
-// that state, to negotiate anew or to say goodbye, before we know. Other packets
-// need the agreed FCS; two chances would make the check weaker.
+// With FCS32, frames of LCP may also have the 16-bit FCS: a peer that
+// negotiates anew or says goodbye has left the state in which the agreed one holds
+// before we know (RFC 1570, section 2.1.1). Other packets need the agreed FCS; two
+// chances would make the check weaker.
 func (d *Decoder) SetFCS(f FCS) { d.fcs = f }
 
 // Buffer returns room to read into, at least 64 KiB. What Next has returned
@@ -140,9 +130,8 @@ func (d *Decoder) Next() (protocol uint16, data []byte, ok bool) {
 		n := bytes.IndexByte(d.buffer[d.scanned:d.end], Flag)
 		if n < 0 {
 			d.scanned = d.end
-			if d.end-d.start > d.most && !d.skipping {
+			if d.end-d.start > d.most {
 				d.skipping = true
-				d.count(&d.Stats.Long)
 			}
 			if d.skipping {
 				d.start = d.end
@@ -152,60 +141,54 @@ func (d *Decoder) Next() (protocol uint16, data []byte, ok bool) {
 		raw := d.buffer[d.start : d.scanned+n]
 		d.start = d.scanned + n + 1
 		d.scanned = d.start
-		if d.skipping {
-			d.skipping = false
-		} else if len(raw) > 0 {
-			protocol, data, ok = d.take(raw)
-		}
+		synced := d.synced
 		d.synced = true
-		if ok {
+
+		result := &d.Stats.Long
+		switch {
+		case d.skipping:
+			d.skipping = false
+		case len(raw) == 0:
+			continue
+		default:
+			protocol, data, result = d.take(raw)
+		}
+		if result == &d.Stats.Frames {
+			*result++
 			return protocol, data, true
 		}
+		if synced {
+			*result++
+		}
 	}
 }
 
-// count adds one to one of the Stats, unless what it counts may not be a frame.
-func (d *Decoder) count(n *uint64) {
-	if d.synced {
-		*n++
-	}
-}
-
-// take takes apart, in place, what stood between two flags.
-func (d *Decoder) take(raw []byte) (protocol uint16, data []byte, ok bool) {
+// take takes apart, in place, what stood between two flags, and says as what it
+// counts.
+func (d *Decoder) take(raw []byte) (protocol uint16, data []byte, result *uint64) {
 	frame, aborted := d.unescape(raw)
 	if aborted {
-		d.count(&d.Stats.Aborted)
-		return 0, nil, false
+		return 0, nil, &d.Stats.Aborted
 	}
 	if len(frame) < 4 { // RFC 1662, section 4.3
-		d.count(&d.Stats.Short)
-		return 0, nil, false
+		return 0, nil, &d.Stats.Short
 	}
-	// The way it is checked depends on the protocol, which may be damaged: then
-	// both ways fail.
-	trailer := 2
 	switch {
 	case d.fcs == FCS32 && passes32(frame):
-		trailer = 4
-	case d.fcs == FCS32 && !bytes.HasPrefix(frame, lcpHead):
-		d.count(&d.Stats.FCS)
-		return 0, nil, false
-	case !passes16(frame):
-		d.count(&d.Stats.FCS)
-		return 0, nil, false
+		frame = frame[:len(frame)-4]
+	case (d.fcs == FCS16 || bytes.HasPrefix(frame, lcpHead)) && passes16(frame):
+		frame = frame[:len(frame)-2]
+	default:
+		return 0, nil, &d.Stats.FCS
 	}
-	protocol, data, ok = parse(frame[:len(frame)-trailer])
-	switch {
-	case !ok:
-		d.count(&d.Stats.Protocol)
-		return 0, nil, false
-	case len(data) > d.max:
-		d.count(&d.Stats.Long)
-		return 0, nil, false
+	protocol, data, ok := parse(frame)
+	if !ok {
+		return 0, nil, &d.Stats.Protocol
 	}
-	d.Stats.Frames++
-	return protocol, data, true
+	if len(data) > d.max {
+		return 0, nil, &d.Stats.Long
+	}
+	return protocol, data[:len(data):len(data)], &d.Stats.Frames
 }
 
 // lcpHead begins every frame of LCP: nothing in it may be compressed

@@ -6,7 +6,7 @@ import "slices"
 // default one, but that it escapes only flag and escape themselves.
 //
 // LCP packets with codes 1 to 7 are always sent with the default Format, whatever
-// is agreed (RFC 1661, section 5; RFC 1662, section 7.1; RFC 1570, section 2.1):
+// is agreed (RFC 1661, section 5; RFC 1570, section 2.1.1):
 // Escape holding at least DefaultACCM, and all else zero. So a caller has two.
 type Format struct {
 	Escape Set

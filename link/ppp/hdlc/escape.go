@@ -1,9 +1,6 @@
 package hdlc
 
-import (
-	"bytes"
-	"encoding/binary"
-)
+import "bytes"
 
 // A Set holds the octets that are escaped when sending. The zero Set holds Flag
 // and Escape, which every Set holds.
@@ -47,7 +44,7 @@ func NewSet(a ACCM, more [4]uint64) Set {
 }
 
 // append appends p to dst, escaped. The caller has seen to it that dst has room
-// for 2*len(p)+1 octets more.
+// for 2*len(p)+1 octets more. A few octets are not worth a search.
 func (s Set) append(dst, p []byte) []byte {
 	switch {
 	case s.stuffed != nil:
@@ -65,7 +62,8 @@ func appendDense(dst, p []byte, stuffed *stuffing) []byte {
 	dst = dst[:n+2*len(p)+1]
 	for _, c := range p {
 		v := stuffed[c]
-		binary.LittleEndian.PutUint16(dst[n:], uint16(v))
+		dst[n+1] = byte(v >> 8) // of one octet, to be written over
+		dst[n] = byte(v)
 		n += int(v >> 16)
 	}
 	return dst[:n]

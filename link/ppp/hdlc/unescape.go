@@ -2,27 +2,36 @@ package hdlc
 
 import "bytes"
 
+// A kind says what a Decoder does with an octet, unless it is a flag.
+type kind uint8
+
+const (
+	kindKeep   kind = 0
+	kindEscape kind = 1
+	kindDrop   kind = 2
+)
+
 // unescape takes the escapes out of raw, in place, and what the path put in. It
-// reports whether raw ends in the middle of an escape.
+// reports whether raw ends with an escape and nothing after it.
 func (d *Decoder) unescape(raw []byte) (frame []byte, aborted bool) {
-	if d.dropped > 0 {
+	if d.dropping {
 		return unescapeDense(raw, &d.kinds)
 	}
 	return unescapeSparse(raw)
 }
 
 // unescapeDense is unescape by table. It does the same work for each octet and
-// has no branch to mispredict.
-func unescapeDense(raw []byte, kinds *[256]uint8) (frame []byte, aborted bool) {
-	n := 0
-	escaped := uint8(0)
+// has no branch that a processor could guess wrong.
+func unescapeDense(raw []byte, kinds *[256]kind) (frame []byte, aborted bool) {
+	n := uint(0)
+	escaped := uint(0) // 1 if the octet before was an escape
 	for _, c := range raw {
-		kind := kinds[c]
+		kind := uint(kinds[c])
 		drop := kind >> 1
-		escape := kind &^ escaped & kindEscape
-		raw[n] = c ^ escaped<<5
-		n += int(1 - drop - escape)
-		escaped = escape | escaped&drop
+		escape := kind &^ escaped & 1
+		raw[n] = c ^ byte(escaped*flip)
+		n += 1 ^ (escape | drop)
+		escaped = escape | escaped&drop // what is dropped comes between nothing
 	}
 	return raw[:n], escaped != 0
 }
