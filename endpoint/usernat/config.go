@@ -39,8 +39,13 @@ type Config struct {
 	// loopback. They are prohibited unless Allow.Host.
 	Host []netip.Addr
 
-	// MTU is the largest ordinary IP packet in octets, 1280 to 65535; 0 is 1500.
+	// MTU is the largest ordinary IP packet in octets, 128 to 65535; 0 is 1500.
+	// Below 1280 there is no IPv6 (RFC 8200, section 5).
 	MTU int
+
+	// Redirect are the ways in. Without them nothing listens, and nobody outside
+	// reaches the inner side.
+	Redirect []Redirect
 
 	// Resolvers returns the host's resolvers in the order to try them. It must
 	// be safe for use by many goroutines. Nil: those of /etc/resolv.conf, read
@@ -78,6 +83,7 @@ type Stats struct {
 	Buffered                         int // octets of TCP payload held now, as last counted
 
 	OpenedTCP, OpenedUDP, OpenedEcho, OpenedQueries uint64
+	RedirectedTCP, RedirectedUDP                    uint64 // what came in by Config.Redirect
 
 	RefusedPolicy uint64 // prohibited by Policy
 	RefusedFlows  uint64 // at Limits.Flows, or out of descriptors
@@ -122,18 +128,27 @@ func (p Ping) String() string {
 // Defaults of Limits and Config.
 const (
 	defaultMTU      = 1500
+	minMTU          = 128  // PPP's least MRU as pppd has it; IPv4 alone would do with 68 (RFC 791, section 3.2)
+	minMTU6         = 1280 // RFC 8200, section 5
 	defaultFlows    = 16384
 	defaultDials    = 1024
 	defaultBuffered = 24 << 20
 )
+
+func checkMTU(mtu int) error {
+	if mtu < minMTU || mtu > 65535 {
+		return fmt.Errorf("usernat: MTU %d: not within %d to 65535", mtu, minMTU)
+	}
+	return nil
+}
 
 // complete returns c with its defaults filled in, or says what is wrong with it.
 func (c Config) complete() (Config, error) {
 	if c.MTU == 0 {
 		c.MTU = defaultMTU
 	}
-	if c.MTU < 1280 || c.MTU > 65535 {
-		return c, fmt.Errorf("usernat: MTU %d: not within 1280 to 65535", c.MTU)
+	if err := checkMTU(c.MTU); err != nil {
+		return c, err
 	}
 	for _, a := range append(append([]netip.Addr(nil), c.DNS...), c.Host...) {
 		if !a.IsValid() || a.Is4In6() || a.Zone() != "" || !validSource(a) {
@@ -143,6 +158,11 @@ func (c Config) complete() (Config, error) {
 	for _, p := range append(append([]netip.Prefix(nil), c.Allow.Only...), c.Allow.Deny...) {
 		if !p.IsValid() {
 			return c, fmt.Errorf("usernat: policy: prefix %v: not valid", p)
+		}
+	}
+	for _, r := range c.Redirect {
+		if err := r.check(&c); err != nil {
+			return c, err
 		}
 	}
 	if c.Limits.Flows < 0 || c.Limits.Dials < 0 || c.Limits.Buffered < 0 {

@@ -13,7 +13,7 @@ import (
 func (n *NAT) emit(src, dst netip.Addr, proto, ttl uint8, head, data []byte, gso tunnel.Offload, wait bool) {
 	ip := headerLenOf(src)
 	length := len(head) + len(data)
-	if gso.Type != tunnel.GSONone || ip+length <= n.c.MTU {
+	if gso.Type != tunnel.GSONone || ip+length <= int(n.mtu.Load()) {
 		b, ok := n.out.reserve(ip+length, wait)
 		if !ok {
 			n.count.droppedFull.Add(1)
@@ -36,7 +36,7 @@ func (n *NAT) emitFragments(src, dst netip.Addr, proto, ttl uint8, head, data []
 	if src.Is6() {
 		extra = 8
 	}
-	most := (n.c.MTU - ip - extra) &^ 7
+	most := (int(n.mtu.Load()) - ip - extra) &^ 7
 	id := n.ids.Add(1)
 	for at := 0; at < len(whole); at += most {
 		piece := whole[at:min(at+most, len(whole))]

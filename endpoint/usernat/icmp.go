@@ -60,7 +60,7 @@ func errorLen(quoted []byte, v6 bool) int {
 	return min(headerLen4+headerLenICMP+len(quoted), maxError4)
 }
 
-// putError writes into b, which is errorLen octets long, the ICMP error tc from
+// putError writes into b, which is errorLen octets long or less, the ICMP error tc from
 // src to dst about the packet quoted, which begins with its IP header. rest is
 // the four octets after the checksum: an MTU or a pointer, or 0.
 //

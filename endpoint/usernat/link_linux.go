@@ -187,7 +187,7 @@ func (l *link) Attach(d stack.NetworkDispatcher) {
 // The rest of stack.LinkEndpoint: facts that do not change, and link layers we have none of.
 
 func (l *link) IsAttached() bool                 { return l.dispatcher != nil }
-func (l *link) MTU() uint32                      { return uint32(l.n.c.MTU) }
+func (l *link) MTU() uint32                      { return uint32(l.n.mtu.Load()) }
 func (l *link) SetMTU(uint32)                    {}
 func (l *link) MaxHeaderLength() uint16          { return 0 }
 func (l *link) LinkAddress() tcpip.LinkAddress   { return "" }

@@ -231,6 +231,13 @@ func (b *bench) in(f func() error) {
 // TUN device in a fresh namespace, and checks at the end that nothing is left.
 func newBench(t testing.TB, c Config) *bench {
 	t.Helper()
+	return newBenchBehind(t, c, func(p tunnel.Port) tunnel.Port { return p })
+}
+
+// newBenchBehind is newBench with something between the device and the NAT: what
+// behind makes of the device.
+func newBenchBehind(t testing.TB, c Config, behind func(device tunnel.Port) tunnel.Port) *bench {
+	t.Helper()
 	before := runtime.NumGoroutine()
 	filesBefore := openFiles()
 	c.DNS, c.Host = []netip.Addr{dns4, dns6}, []netip.Addr{host4, host6}
@@ -258,16 +265,23 @@ func newBench(t testing.TB, c Config) *bench {
 		if err := netlink.LinkSetMTU(l, c.MTU); err != nil {
 			return err
 		}
-		if err := up(name, "10.0.2.15/24", "fd00:b0d::15/64"); err != nil {
+		addrs := []string{"10.0.2.15/24", "fd00:b0d::15/64"}
+		if c.MTU < minMTU6 { // the kernel has no IPv6 there
+			addrs = addrs[:1]
+		}
+		if err := up(name, addrs...); err != nil {
 			return err
 		}
 		if b.device, err = tun.Open(f, c.MTU); err != nil {
 			return err
 		}
+		if c.MTU < minMTU6 {
+			return routeDev("0.0.0.0/0", name)
+		}
 		return first1(routeDev("0.0.0.0/0", name), routeDev("::/0", name))
 	})
 	eventually(t, "the inner IPv6 address to be usable", func() bool {
-		return inside.in(func() error {
+		return c.MTU < minMTU6 || inside.in(func() error {
 			c, err := net.ListenPacket("udp", "[fd00:b0d::15]:0")
 			if err != nil {
 				return err
@@ -283,7 +297,7 @@ func newBench(t testing.TB, c Config) *bench {
 	}, func() string { return "" })
 	ctx, cancel := context.WithCancel(context.Background())
 	joined := make(chan error, 1)
-	go func() { joined <- tunnel.Join(ctx, b.device, nat) }()
+	go func() { joined <- tunnel.Join(ctx, behind(b.device), nat) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-joined; err != nil && err != context.Canceled {

@@ -196,7 +196,7 @@ func (c *conn) grow() bool {
 	if c.ep.GetSockOpt(&info) != nil {
 		return false
 	}
-	want := min(2*int64(info.SndCwnd)*int64(c.n.c.MTU), c.n.growth(size))
+	want := min(2*int64(info.SndCwnd)*int64(c.n.mtu.Load()), c.n.growth(size))
 	if want < size+size/2 {
 		return false
 	}

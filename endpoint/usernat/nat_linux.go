@@ -26,6 +26,9 @@ type NAT struct {
 	own          ownAddresses
 
 	out       *outlet
+	mtu       atomic.Int32
+	inlets    []inlet
+	visitors  visitors
 	stack     *stack.Stack
 	link      *link
 	forwarder *tcp.Forwarder
@@ -51,7 +54,7 @@ type NAT struct {
 
 // counters are the counts of Stats.
 type counters struct {
-	tcp, udp, echo, queries                          atomic.Uint64
+	tcp, udp, echo, queries, inwardTCP, inwardUDP    atomic.Uint64
 	policy, limit, dials, evicted, memory, noEcho    atomic.Uint64
 	source, malformed, fragments, other, droppedFull atomic.Uint64
 }
@@ -77,8 +80,10 @@ func New(c Config) (*NAT, error) {
 		own:       ownAddresses{list: net.InterfaceAddrs},
 		out:       newOutlet(),
 		queries:   make(chan struct{}, maxQueries),
+		visitors:  visitors{m: make(map[flowKey]*visitor)},
 		done:      make(chan struct{}),
 	}
+	n.mtu.Store(int32(c.MTU))
 	if n.resolvers == nil {
 		n.resolvers = (&resolvConf{path: "/etc/resolv.conf"}).resolvers
 	}
@@ -100,6 +105,17 @@ func New(c Config) (*NAT, error) {
 		n.stack.Destroy()
 		return nil, err
 	}
+	for _, r := range c.Redirect {
+		i, err := n.listen(r)
+		if err != nil {
+			n.closeInlets()
+			n.cancel()
+			n.sockets.epoll.Close()
+			n.stack.Destroy()
+			return nil, err
+		}
+		n.inlets = append(n.inlets, i)
+	}
 	n.sockets.ping.probe()
 	n.ids.Store(rand.Uint32())
 	n.dials.limit = c.Limits.Dials
@@ -109,7 +125,27 @@ func New(c Config) (*NAT, error) {
 	n.stack.SetTransportProtocolHandler(tcp.ProtocolNumber, n.newTCP)
 	n.start(n.sockets.run)
 	n.start(n.audit)
+	for _, i := range n.inlets {
+		n.start(i.run)
+	}
 	return n, nil
+}
+
+// SetMTU gives the NAT another MTU, in octets, when what it is to be joined to is
+// known only after New. It must not be called once packets pass: connections keep
+// the segment size they began with.
+func (n *NAT) SetMTU(mtu int) error {
+	if err := checkMTU(mtu); err != nil {
+		return err
+	}
+	n.mtu.Store(int32(mtu))
+	return nil
+}
+
+func (n *NAT) closeInlets() {
+	for _, i := range n.inlets {
+		i.Close()
+	}
 }
 
 func (n *NAT) speakFrom(a netip.Addr) {
@@ -124,7 +160,7 @@ func (n *NAT) speakFrom(a netip.Addr) {
 // completed, and the super-packets of UDP go out by UDP_SEGMENT.
 func (n *NAT) Caps() tunnel.Caps {
 	return tunnel.Caps{
-		MTU:      n.c.MTU,
+		MTU:      int(n.mtu.Load()),
 		Offloads: tunnel.OffloadChecksum | tunnel.OffloadTSO4 | tunnel.OffloadTSO6 | tunnel.OffloadUSO,
 	}
 }
@@ -161,6 +197,10 @@ func (n *NAT) take(p *tunnel.Packet, now time.Time) {
 	}
 	if !validSource(h.src) {
 		n.count.source.Add(1)
+		return
+	}
+	if h.src.Is6() && n.mtu.Load() < minMTU6 {
+		n.count.other.Add(1)
 		return
 	}
 	gso := p.GSO
@@ -282,6 +322,7 @@ func (n *NAT) Close() error {
 	n.cancel()       // ends dials and queries
 	n.out.close()    // frees what waits for room, the stack's goroutines among them
 	n.sockets.wake() // ends their loop
+	n.closeInlets()  // nobody comes in any more
 	n.conns.reset()  // ends the pumps
 	n.stack.Close()  // ends handshakes, and what its goroutines wait for
 	n.wg.Wait()
@@ -312,6 +353,8 @@ func (n *NAT) Stats() Stats {
 		OpenedUDP:        c.udp.Load(),
 		OpenedEcho:       c.echo.Load(),
 		OpenedQueries:    c.queries.Load(),
+		RedirectedTCP:    c.inwardTCP.Load(),
+		RedirectedUDP:    c.inwardUDP.Load(),
 		RefusedPolicy:    c.policy.Load(),
 		RefusedFlows:     c.limit.Load(),
 		RefusedDials:     c.dials.Load(),
@@ -326,6 +369,7 @@ func (n *NAT) Stats() Stats {
 	}
 	s.TCP, s.Buffered = n.conns.size(), int(n.conns.charged.Load())
 	s.UDP, s.Echo = n.sockets.size()
+	s.UDP += n.visitors.size()
 	s.Ping = n.sockets.ping.kind()
 	return s
 }

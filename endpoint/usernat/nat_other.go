@@ -4,6 +4,7 @@ package usernat
 
 import (
 	"fmt"
+	"net/netip"
 	"runtime"
 
 	"github.com/bodkin-net/bodkin/tunnel"
@@ -16,6 +17,12 @@ type NAT struct{ tunnel.Port }
 func New(Config) (*NAT, error) {
 	return nil, fmt.Errorf("usernat: not available on %s", runtime.GOOS)
 }
+
+// SetMTU gives the NAT another MTU.
+func (n *NAT) SetMTU(int) error { return nil }
+
+// Redirects returns where the redirections listen.
+func (n *NAT) Redirects() []netip.AddrPort { return nil }
 
 // Stats returns what the NAT holds and what it turned away.
 func (n *NAT) Stats() Stats { return Stats{} }

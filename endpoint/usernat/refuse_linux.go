@@ -28,7 +28,7 @@ func (n *NAT) sendErrorCode(from netip.Addr, h *header, packet []byte, tc typeCo
 		}
 	}
 	quoted := packet[:h.end]
-	b, ok := n.out.reserve(errorLen(quoted, h.src.Is6()), false)
+	b, ok := n.out.reserve(min(errorLen(quoted, h.src.Is6()), int(n.mtu.Load())), false)
 	if !ok {
 		n.count.droppedFull.Add(1)
 		return

@@ -33,6 +33,8 @@ const (
 	innerIdle, innerInterval, innerCount = 10 * time.Minute, 5 * time.Minute, 12
 )
 
+var outerKeepAlive = net.KeepAliveConfig{Enable: true, Idle: outerIdle, Interval: outerInterval, Count: outerCount}
+
 // A dial is a SYN that waits for its answer.
 type dial struct {
 	since     time.Time
@@ -233,9 +235,7 @@ func (n *NAT) dial(ctx context.Context, dst netip.AddrPort) (*net.TCPConn, error
 }
 
 func dialTCP(ctx context.Context, dst netip.AddrPort) (*net.TCPConn, error) {
-	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
-		Enable: true, Idle: outerIdle, Interval: outerInterval, Count: outerCount,
-	}}
+	d := net.Dialer{KeepAliveConfig: outerKeepAlive}
 	c, err := d.DialContext(ctx, "tcp", dst.String()) // Go sets TCP_NODELAY
 	if err != nil {
 		return nil, err

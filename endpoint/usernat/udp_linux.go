@@ -62,6 +62,12 @@ func (n *NAT) takeUDP(h *header, packet []byte, gso tunnel.Offload, now time.Tim
 		n.takeQuery(key, data)
 		return
 	}
+	if n.host[h.dst] {
+		if found, err := n.visitors.reply(key, data, size, now); found {
+			n.failedSend(err, h, packet)
+			return
+		}
+	}
 	f := n.sockets.get(key)
 	if f == nil {
 		if f = n.openFlow(key, h, packet, now, openUDP); f == nil {
@@ -224,7 +230,7 @@ func (n *NAT) answerUDP(f *flow, r *receiver) {
 		n.emitUDP(f.key.dst, f.key.src, ttl, data, tunnel.Offload{}, true)
 		return
 	}
-	if ip+headerLenUDP+size <= n.c.MTU && headerLen4+headerLenUDP+len(data) <= 65535 {
+	if ip+headerLenUDP+size <= int(n.mtu.Load()) && headerLen4+headerLenUDP+len(data) <= 65535 {
 		n.emitUDP(f.key.dst, f.key.src, ttl, data, tunnel.Offload{Type: tunnel.GSOUDP, SegmentSize: uint16(size)}, true)
 		return
 	}
@@ -242,7 +248,7 @@ func (n *NAT) emitUDP(src, dst netip.AddrPort, ttl uint8, data []byte, gso tunne
 	length := headerLenUDP + len(data)
 	ip := headerLenOf(src.Addr())
 	sum := pseudoSum(src.Addr(), dst.Addr(), protoUDP, length)
-	if gso.Type == tunnel.GSONone && ip+length > n.c.MTU {
+	if gso.Type == tunnel.GSONone && ip+length > int(n.mtu.Load()) {
 		putUDP(head[:], src.Port(), dst.Port(), length, 0)
 		sum = ^checksum.Combine(checksum.Checksum(head[:], sum), checksum.Checksum(data, 0))
 		if sum == 0 {
