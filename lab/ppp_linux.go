@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,7 +11,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
 )
 
@@ -283,19 +281,41 @@ func Line() (one, other *os.File, err error) {
 
 // TTYLine makes a pty pair, its tty raw and without echo.
 func TTYLine() (control, tty *os.File, err error) {
-	control, tty, err = pty.Open()
+	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("lab: making a tty: %w", err)
 	}
-	t, err := unix.IoctlGetTermios(int(tty.Fd()), unix.TCGETS)
+	if tty, err = openTTY(fd); err != nil {
+		unix.Close(fd)
+		return nil, nil, fmt.Errorf("lab: making a tty: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "ptmx"), tty, nil
+}
+
+// openTTY opens the other end of a pty and makes it raw.
+func openTTY(control int) (*os.File, error) {
+	if err := unix.IoctlSetPointerInt(control, unix.TIOCSPTLCK, 0); err != nil {
+		return nil, err
+	}
+	n, err := unix.IoctlGetInt(control, unix.TIOCGPTN)
+	if err != nil {
+		return nil, err
+	}
+	path := fmt.Sprintf("/dev/pts/%d", n)
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 	if err == nil {
 		t.Iflag, t.Oflag, t.Lflag = 0, 0, 0
 		t.Cflag = unix.CS8 | unix.CREAD | unix.CLOCAL | unix.B38400
 		t.Cc[unix.VMIN], t.Cc[unix.VTIME] = 1, 0
-		err = unix.IoctlSetTermios(int(tty.Fd()), unix.TCSETS, t)
+		err = unix.IoctlSetTermios(fd, unix.TCSETS, t)
 	}
 	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("lab: making a tty raw: %w", err), control.Close(), tty.Close())
+		unix.Close(fd)
+		return nil, err
 	}
-	return control, tty, nil
+	return os.NewFile(uintptr(fd), path), nil
 }

@@ -2,9 +2,11 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -30,7 +32,7 @@ func TestPPPD(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := l.Laptop.PPPD(ctx, one, "noauth", "10.9.0.1:10.9.0.2")
+	a, err := l.Laptop.PPPD(ctx, one, "noauth", "lcp-restart", "1", "10.9.0.1:10.9.0.2")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,16 +66,66 @@ func TestPPPD(t *testing.T) {
 	if err := a.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	// pppd's own: 5 for a signal, 16 when the peer took the line away.
-	for _, e := range []struct {
-		p    *PPPD
-		want []int
-	}{{a, []int{0, 5, 16}}, {b, []int{0, 16}}} {
-		if status, err := e.p.Exit(ctx); err != nil {
-			t.Error(err)
-		} else {
-			t.Log(status, e.p.Log())
-		}
+	if status, err := a.Exit(ctx); err != nil || status != 5 { // ended by a signal
+		t.Errorf("status %d, %v: %s", status, err, a.Log())
+	}
+	if status, err := b.Exit(ctx); err != nil || status != 16 { // told to terminate, it waits for the hangup
+		t.Errorf("the peer's status %d, %v: %s", status, err, b.Log())
+	}
+}
+
+// The real pppd and the real slirp, joined as cotty did it.
+func TestSlirp(t *testing.T) {
+	l := sharedLab(t)
+	ctx := patience(t)
+	if err := errors.Join(l.Laptop.InstallPPPD(), l.Gateway.InstallSlirp()); err != nil {
+		t.Fatal(err)
+	}
+	control, tty, err := TTYLine()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer control.Close()
+	slirp, err := l.Gateway.Slirp(ctx, "me", tty, "ppp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slirp.Wait()
+	defer slirp.Process.Kill()
+	one, other, err := Line()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer one.Close()
+	var copies sync.WaitGroup
+	defer copies.Wait()
+	copies.Go(func() { io.Copy(control, one) })
+	copies.Go(func() { io.Copy(one, control) })
+	defer control.SetDeadline(time.Unix(1, 0))
+	defer one.SetDeadline(time.Unix(1, 0))
+
+	p, err := l.Laptop.PPPD(ctx, other, "noauth", "noipdefault", "usepeerdns", "defaultroute", "lcp-restart", "1", ":10.0.2.2") // slirp itself asks for none
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	local, remote, err := p.AwaitUp(ctx, "ipv4")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if local != "10.0.2.15" {
+		t.Errorf("slirp gave the address %s", local)
+	}
+	if _, err := p.Run(ctx, "ping", "-c", "1", "-W", "5", "10.0.2.2"); err != nil {
+		t.Errorf("%s: %v", remote, err)
+	}
+	page, err := p.Run(ctx, "busybox", "wget", "-q", "-O", "-", "http://"+Web4.String()+"/")
+	if err != nil || string(page) != "bodkin lab\n" {
+		t.Errorf("through slirp: %q, %v", page, err)
+	}
+	servers, err := p.Run(ctx, "cat", "/etc/ppp/resolv.conf")
+	if err != nil || !strings.Contains(string(servers), "nameserver "+DNS4.String()) {
+		t.Errorf("slirp gave the resolvers %q, %v", servers, err)
 	}
 }
 

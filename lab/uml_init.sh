@@ -17,8 +17,7 @@ echo 1 >/proc/sys/net/ipv4/ip_forward
 echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
 
 stty raw -echo </dev/ttyS1
-read -r words <words
-eval "set -- $words"
+. ./words
 case " $* " in
 *" notty "*)
 	stty raw -echo </dev/ttyS0

@@ -10,7 +10,7 @@
 #
 # What it shares with the guest is a directory, $LAB_PPPD or one of its own:
 #
-#	words    pppd's options, quoted for sh
+#	words    pppd's options, as a command of sh that sets them
 #	ppp/     the guest's /etc/ppp: this machine's, as far as it may be read,
 #	         other scripts and options
 #	fstab    the guest's
@@ -39,9 +39,12 @@ case ${1:-} in
 	;;
 esac
 
-for word; do # in quotes, so that sh makes the same words of them
-	printf "'%s' " "$(printf '%s.\n' "$word" | sed "s/'/'\\\\''/g; \$s/\\.\$//")"
-done >"$run/words"
+{
+	printf 'set --'
+	for word; do # in quotes, so that sh makes the same words of them
+		printf " '%s'" "$(printf %s "$word" | sed "s/'/'\\\\''/g")"
+	done
+} >"$run/words"
 
 for file in /etc/ppp/*-secrets /etc/ppp/peers; do
 	[ ! -r "$file" ] || [ -e "$run/ppp/${file##*/}" ] || cp -r "$file" "$run/ppp"
