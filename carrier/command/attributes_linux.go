@@ -6,11 +6,12 @@ import (
 )
 
 // attributes returns how the kernel is to start the program.
-func attributes(u *User) (*syscall.SysProcAttr, error) {
+func attributes(c Config) (*syscall.SysProcAttr, error) {
 	a := &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	if u != nil {
+	if u := c.User; u != nil {
 		a.Credential = &syscall.Credential{Uid: u.UID, Gid: u.GID, Groups: u.Groups}
 	}
+	a.Setsid, a.Setctty = c.TTY, c.TTY // of descriptor 0
 	return a, nil
 }
 

@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !linux && !darwin
 
 package command
 
@@ -9,9 +9,12 @@ import (
 )
 
 // attributes returns how the system is to start the program.
-func attributes(u *User) (*syscall.SysProcAttr, error) {
-	if u != nil {
+func attributes(c Config) (*syscall.SysProcAttr, error) {
+	switch {
+	case c.User != nil:
 		return nil, errors.New("running as another user is not possible on this system")
+	case c.TTY:
+		return nil, errors.New("a program cannot be given a terminal on this system")
 	}
 	return nil, nil
 }

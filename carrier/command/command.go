@@ -2,6 +2,10 @@
 // standard input, what we read is its standard output. It also makes a Stream of
 // our own standard input and output, for the half that is such a program.
 //
+// The program is on a pair of pipes, the clean way; or, if it insists on a terminal,
+// on one of its own that carries all octets as they are. Terminals that exist
+// already, or that somebody else will open, become Streams here as well.
+//
 // No shell is involved. What the program does with the octets, and what its
 // standard error means, is its caller's affair.
 package command
@@ -16,6 +20,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -47,6 +52,15 @@ type Config struct {
 	Env    []string  // "KEY=value"; nil: ours
 	Stderr io.Writer // takes the standard error, from a goroutine of this package; nil: discarded
 	User   *User     // whom to run as; nil: as we are
+
+	// TTY puts the program on a raw terminal of its own (package pty), which is its
+	// standard input, standard output and, unless Stderr takes it, standard error, and
+	// the controlling terminal of a session of its own. It inherits no other
+	// descriptor, and no blocked signal. The terminal is raw before the program runs.
+	//
+	// A terminal has no half-close. The Stream ends when nobody has the terminal open
+	// any more: a program that leaves a child on it, as pppd's updetach does, goes on.
+	TTY bool
 }
 
 // A User is whom a program runs as. Only a process with the privilege to change
@@ -62,20 +76,33 @@ type Process struct {
 	proc *os.Process
 	*duplex
 
+	master *os.File    // of the program's terminal, also in duplex; nil: on pipes
+	left   atomic.Bool // nobody has that terminal open any more
+	group  group       // what the program leads when it has a terminal
+
 	exited  chan struct{} // closed once the program has been reaped
 	exit    error         // its end, nil for status 0; valid after exited
 	closing sync.Once
 }
 
-// Start runs the program. It stays in our session and process group, so that it
-// may use the terminal for prompts; on Linux it gets SIGTERM when we die, however
-// we die. The caller must Close the Process, also after an error from Read.
+// Start runs the program, and returns once it runs for sure. Without TTY it stays in
+// our session and process group, so that it may use our terminal for prompts. On
+// Linux it gets SIGTERM when we die, however we die. The caller must Close the
+// Process, also after an error from Read.
 func Start(c Config) (*Process, error) {
 	if len(c.Args) == 0 {
 		return nil, errors.New("command: no program named")
 	}
 	name := filepath.Base(c.Args[0])
-	near, in, out, err := pair()
+	var near *duplex
+	var in, out *os.File
+	var err error
+	if c.TTY {
+		near, in, err = terminalPair(c.User)
+		out = in
+	} else {
+		near, in, out, err = pair()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("command: %s: %w", name, err)
 	}
@@ -83,9 +110,15 @@ func Start(c Config) (*Process, error) {
 	cmd.Dir, cmd.Env, cmd.Stderr = c.Dir, c.Env, c.Stderr
 	cmd.Stdin, cmd.Stdout = in, out
 	cmd.WaitDelay = stderrTime
-	cmd.SysProcAttr, err = attributes(c.User)
+	cmd.SysProcAttr, err = attributes(c)
 
 	p := &Process{name: name, duplex: near, exited: make(chan struct{})}
+	if c.TTY {
+		p.master = near.in
+		if c.Stderr == nil {
+			cmd.Stderr = out
+		}
+	}
 	if err == nil {
 		started := make(chan error)
 		go p.run(cmd, started)
@@ -105,13 +138,18 @@ func Start(c Config) (*Process, error) {
 func (p *Process) run(cmd *exec.Cmd, started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	if err := cmd.Start(); err != nil {
+	start, wait := cmd.Start, cmd.Wait
+	if p.master != nil {
+		start = func() error { return startClean(cmd) }
+		wait = func() error { return p.group.wait(cmd) }
+	}
+	if err := start(); err != nil {
 		started <- err
 		return
 	}
 	p.proc = cmd.Process
 	started <- nil
-	p.exit = exitError(p.name, cmd.Wait())
+	p.exit = exitError(p.name, wait())
 	close(p.exited)
 }
 
@@ -127,6 +165,9 @@ func (p *Process) PID() int { return p.proc.Pid }
 func (p *Process) Read(b []byte) (int, error) {
 	n, err := p.duplex.Read(b)
 	if err != nil {
+		if p.master != nil && errors.Is(err, syscall.EIO) {
+			err = p.nobody()
+		}
 		err = p.ended(err)
 	}
 	return n, err
@@ -150,12 +191,22 @@ func (p *Process) WriteBuffers(buffers net.Buffers) error {
 	return err
 }
 
+// nobody notes that all is read and nobody has the terminal open any more. The system
+// would go on taking what is written there, until its buffers are full, and then keep
+// a Write waiting for ever.
+func (p *Process) nobody() error {
+	p.left.Store(true)
+	p.duplex.stopWrites()
+	return io.EOF
+}
+
 // ended says why the program took or gave no more, given what the system said.
 func (p *Process) ended(err error) error {
+	gone := p.left.Load() || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 	switch {
 	case errors.Is(err, net.ErrClosed):
 		return err
-	case errors.Is(err, io.EOF), errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNRESET):
+	case gone || errors.Is(err, io.EOF):
 		if p.wait(statusTime) && p.exit != nil {
 			return p.exit
 		}
@@ -183,20 +234,47 @@ func (p *Process) wait(d time.Duration) bool {
 // wakes Read and Write and lets the program finish with what it was given; then,
 // a second later, it sends SIGTERM, and after two more SIGKILL. How the program
 // ended is no error of Close.
-func (p *Process) Close() error {
+//
+// A program on a terminal is first given a second to read what was written to it.
+// Then its terminal hangs up, which it is told by SIGHUP, and what signals follow go
+// to the process group that it leads. A program that changed its user, such as a
+// set-user-ID pppd, may not be ours to signal: if the hang-up does not end it, Close
+// says so and leaves it.
+func (p *Process) Close() (err error) {
 	p.closing.Do(func() {
-		p.duplex.close()
+		if p.master != nil {
+			p.hangUp()
+		} else {
+			p.duplex.close()
+		}
 		if p.wait(leaveTime) {
 			return
 		}
-		terminate(p.proc)
+		p.terminate()
 		if p.wait(termTime) {
 			return
 		}
-		p.proc.Kill()
-		<-p.exited
+		if err = p.kill(); err == nil || errors.Is(err, os.ErrProcessDone) {
+			err = nil
+			<-p.exited
+		} else {
+			err = fmt.Errorf("command: %s does not end: %w", p.name, err)
+		}
 	})
-	return nil
+	return err
+}
+
+func (p *Process) terminate() {
+	if p.master == nil || !p.group.terminate() {
+		terminate(p.proc)
+	}
+}
+
+func (p *Process) kill() error {
+	if p.master != nil && p.group.kill() {
+		return nil
+	}
+	return p.proc.Kill()
 }
 
 // An ExitError says that a program ended in failure.

@@ -301,11 +301,12 @@ func openTerminal(t *testing.T) (master, slave *os.File) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fd, err := syscall.Open(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	name := fmt.Sprintf("/dev/pts/%d", number)
+	fd, err := syscall.Open(name, os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	slave = os.NewFile(uintptr(fd), "slave")
+	slave = os.NewFile(uintptr(fd), name)
 	t.Cleanup(func() { slave.Close() })
 	return master, slave
 }

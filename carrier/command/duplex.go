@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync/atomic"
+	"time"
 )
 
 // pipeSize is what a pipe that carries a tunnel may hold, in octets. Measured
@@ -15,7 +16,7 @@ import (
 // and 10 to 30 microseconds slower from write to answer (pipes: 112).
 const pipeSize = 256 << 10
 
-// duplex is two files that make one way there and back.
+// duplex is two files that make one way there and back; they may be one and the same.
 type duplex struct {
 	in, out *os.File // read, written
 	source  *source  // of in
@@ -75,6 +76,17 @@ func (d *duplex) close() {
 	d.out.Close()
 	d.in.Close()
 }
+
+// wake ends Read and Write now and from here on, with net.ErrClosed; the files, which
+// must not block, stay open.
+func (d *duplex) wake() {
+	d.closed.Store(true)
+	d.in.SetReadDeadline(time.Now())
+	d.stopWrites()
+}
+
+// stopWrites makes Write fail now and from here on.
+func (d *duplex) stopWrites() { d.out.SetWriteDeadline(time.Now()) }
 
 // plain takes the operation and the made-up path off an error of an *os.File, and
 // turns the error for a closed one into that of a Stream.
