@@ -591,3 +591,56 @@ func TestOptions(t *testing.T) {
 		}
 	}
 }
+
+// A response is of one size, whatever it begins with.
+func TestResponseSize(t *testing.T) {
+	for _, p := range []Protocol{CHAP, MSCHAPv2} {
+		for _, more := range []int{-1, 1} {
+			a := NewAuthenticator(p, "gw", "", secrets("me gw sesame"), steady())
+			response, _ := NewProver(p, "me", "", secrets("me gw sesame"), steady()).Receive(a.Start())
+			r, _ := parsePacket(response)
+			value, _, _ := parseValue(r.data)
+			value = append(bytes.Clone(value), 0)[:len(value)+more]
+			r.data = append(appendValue(nil, value), "me"...)
+			if _, v := a.Receive(r.encode()); v != Failure {
+				t.Errorf("%v: a response of %d octets: %v", p, len(value), v)
+			}
+		}
+	}
+}
+
+// A verdict on another response is none on ours.
+func TestStrangeVerdict(t *testing.T) {
+	m := NewProver(CHAP, "me", "", secrets("me gw sesame"), nil)
+	response, _ := m.Receive(NewAuthenticator(CHAP, "gw", "", nil, nil).Start())
+	for _, code := range []byte{chapSuccess, chapFailure} {
+		if _, v := m.Receive([]byte{code, response[1] + 1, 0, 4}); v != Pending {
+			t.Errorf("code %d for another Identifier: %v", code, v)
+		}
+	}
+}
+
+// What a machine returned stays as it is.
+func TestSentIsNotChanged(t *testing.T) {
+	m := NewProver(PAP, "me", "", secrets("me  sesame"), nil)
+	first := m.Start()
+	before := bytes.Clone(first)
+	m.Timeout()
+	if !bytes.Equal(first, before) {
+		t.Errorf("%x became %x", before, first)
+	}
+}
+
+// A prover that failed, or was failed, says no more.
+func TestSilentAfterFailure(t *testing.T) {
+	m := NewProver(CHAP, "me", "", secrets("me gw sesame"), steady())
+	a := NewAuthenticator(CHAP, "gw", "", secrets("me gw sesam"), steady())
+	converse(m, a, 0, nil)
+	other := NewAuthenticator(CHAP, "gw", "", nil, nil)
+	if send, v := m.Receive(other.Start()); send != nil || v != Failure {
+		t.Errorf("a challenge after a failure: %x, %v", send, v)
+	}
+	if send, v := m.Timeout(); send != nil || v != Failure {
+		t.Errorf("a timeout after a failure: %x, %v", send, v)
+	}
+}

@@ -147,14 +147,14 @@ func (m *Authenticator) Verdict() Verdict { return m.verdict }
 // is empty unless the verdict is Success.
 func (m *Authenticator) Peer() string { return m.peer }
 
-// Reason says why the verdict is what it is, in one printable line. It may tell
-// more than the peer was told. While Pending it says what is missing.
+// Reason says why the verdict is what it is, in one printable line without the
+// protocol's name. It may tell more than the peer was told. While Pending it says
+// what is missing.
 func (m *Authenticator) Reason() string {
-	reason := m.reason
 	if m.verdict == Pending {
-		reason = m.pending()
+		return m.pending()
 	}
-	return m.protocol.String() + ": " + reason
+	return m.reason
 }
 
 func (m *Authenticator) pending() string {

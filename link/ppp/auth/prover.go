@@ -119,13 +119,12 @@ func (m *Prover) Timeout() (send []byte, v Verdict) {
 func (m *Prover) Verdict() Verdict { return m.verdict }
 
 // Reason says why the verdict is what it is: our facts and the peer's message, one
-// printable line. While Pending it says what is missing.
+// printable line without the protocol's name. While Pending it says what is missing.
 func (m *Prover) Reason() string {
-	reason := m.reason
 	if m.verdict == Pending {
-		reason = m.pending()
+		return m.pending()
 	}
-	return m.protocol.String() + ": " + reason
+	return m.reason
 }
 
 func (m *Prover) pending() string {
