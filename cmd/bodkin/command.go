@@ -73,7 +73,7 @@ func usage(check cobra.PositionalArgs) cobra.PositionalArgs {
 
 func upCommand() *cobra.Command {
 	var u config.Up
-	var program string
+	var program, near, far string
 	var exclude, dns, allow []string
 	cmd := &cobra.Command{
 		Use:   "up [user@]host[:port] [CIDR...]",
@@ -90,16 +90,28 @@ bodkin is put into ~/.cache/bodkin there once, or named in authorized_keys:
 Making the network device and the routes needs root: a small helper is started for
 that alone, by sudo when need be.
 
+Each side has an IP emulator. tun is a kernel interface: full access. nat is a
+userspace NAT: no root, and nobody gets in. By default this side has tun and the far
+side nat. pppd and slirp are the real programs, for a far side where nothing can be
+put, or a near side that wants its own pppd; bodkin speaks PPP to them. With --near nat
+--far tun the far side's programs reach networks of this side, those of the CIDRs.
+
 Exit status: 0 after an orderly end, 1 for other errors, 2 for a wrong call, and by
 the layer that failed: 10 privilege, 11 reach, 12 ssh, 13 far half, 14 link,
 15 addresses, 16 device, 17 routes, 18 dns, 19 a tunnel that broke while up.`,
 		Example: `  bodkin up me@gw.example.org
   bodkin up me@office 10.0.0.0/8 --dns corp.example
   bodkin up -e 'ssh -F work.conf' gw -x 192.168.1.0/24
+  bodkin up --far slirp me@gw.example.org
+  bodkin up --far 'pppd notty noauth ms-dns 9.9.9.9' root@gw
+  bodkin up --near nat --far tun root@home 192.168.7.0/24
   bodkin up --plan me@gw.example.org
   bodkin up -d me@gw.example.org && bodkin status`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := parseEmulators(&u, near, far); err != nil {
+				return err
+			}
 			if err := parseUp(&u, args, program, exclude, dns, allow); err != nil {
 				return err
 			}
@@ -120,14 +132,29 @@ the layer that failed: 10 privilege, 11 reach, 12 ssh, 13 far half, 14 link,
 	f.StringArrayVarP(&exclude, "exclude", "x", nil, "`CIDR` that does not go through the tunnel (repeat for more)")
 	f.StringArrayVar(&dns, "dns", []string{"auto"}, "names: auto, off, the `ADDR`ess of a resolver, or a domain (repeat for more)")
 	f.StringVar(&u.Name, "name", "bodkin0", "what to call the tunnel and its device")
+	f.StringVar(&near, "near", "tun", "this side's `EMULATOR`: tun, nat, pppd, slirp, 'pppd OPTIONS', 'slirp OPTIONS', 'cmd:...', 'tty:...'")
+	f.StringVar(&far, "far", "nat", "the far side's `EMULATOR`, the same; nothing of bodkin's is put there for a foreign one")
+	f.BoolVar(&u.Once, "once", false, "do not dial again when the link to a foreign emulator dies")
 	f.StringVar(&u.FarBinary, "far-binary", "", "`FILE`: a bodkin for the far side's system")
-	f.StringArrayVar(&allow, "allow", nil, "what the far side's NAT opens beside the default: host (its loopback and addresses), link-local")
+	f.StringArrayVar(&allow, "allow", nil, "what bodkin's NAT opens beside the default: host (its machine's loopback and addresses), link-local")
 	f.BoolVar(&u.Plan, "plan", false, "print every change to the machine, and make none")
 	f.BoolVarP(&u.Detach, "detach", "d", false, "return once the tunnel carries packets, and let it run")
 	f.CountVarP(&u.Verbose, "verbose", "v", "say more; twice: what ssh says too")
+	for _, side := range []string{"near", "far"} {
+		cmd.RegisterFlagCompletionFunc(side, cobra.FixedCompletions([]string{"tun", "nat", "pppd", "slirp", "cmd:", "tty:"}, cobra.ShellCompDirectiveNoFileComp))
+	}
 	cmd.RegisterFlagCompletionFunc("dns", cobra.FixedCompletions([]string{"auto", "off"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.RegisterFlagCompletionFunc("allow", cobra.FixedCompletions([]string{"host", "link-local"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
+}
+
+// parseEmulators reads what each side is to run.
+func parseEmulators(u *config.Up, near, far string) (err error) {
+	if u.Near, err = config.ParseEmulator("--near", near); err != nil {
+		return err
+	}
+	u.Far, err = config.ParseEmulator("--far", far)
+	return err
 }
 
 // parseUp makes a checked config of the arguments and flags.
@@ -141,7 +168,7 @@ func parseUp(u *config.Up, args []string, program string, exclude, dns, allow []
 	if u.Routes, err = parsePrefixes(args[1:]); err != nil {
 		return err
 	}
-	if len(u.Routes) == 0 {
+	if len(u.Routes) == 0 && u.Near.Kind == config.Tun {
 		u.Routes = config.Everything
 	}
 	if u.Exclude, err = parsePrefixes(exclude); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"os"
 	"runtime"
 	"runtime/debug"
 
@@ -84,15 +85,18 @@ func (f *farHalf) run(ctx context.Context) error {
 	modest()
 	var port tunnel.Port
 	release := func() error { return nil }
-	link, _, _, err := native.Accept(ctx, f.stream, func(peer native.Hello) (native.Hello, error) {
-		mine, err := offer(peer.Networks)
-		if err != nil {
-			return mine, err
-		}
-		if f.kernel {
-			port, release, err = kernelPort(&mine)
-		} else {
-			port, err = f.natPort(&mine, peer.Asks)
+	link, _, _, err := native.Accept(ctx, f.stream, func(peer native.Hello) (mine native.Hello, err error) {
+		asked := peer.Asks&native.AskKernel != 0
+		kernel := f.kernel || asked && f.grant&native.AskKernel != 0
+		switch {
+		case asked && !kernel:
+			return mine, errors.New("the far side's own settings give a userspace NAT, and no kernel interface")
+		case !kernel && peer.Emulator == native.EmulatorNAT:
+			return mine, errors.New("both sides are NATs that programs connect out of, and there is nobody to connect")
+		case kernel:
+			mine, port, release, err = f.kernelPort(peer)
+		default:
+			mine, port, err = f.natPort(peer)
 		}
 		if err != nil {
 			return mine, err
@@ -133,48 +137,80 @@ func offer(networks []netip.Prefix) (native.Hello, error) {
 	return mine, nil
 }
 
-// natPort makes a userspace NAT at the addresses of mine, which it completes.
-func (f *farHalf) natPort(mine *native.Hello, asks native.Asks) (tunnel.Port, error) {
-	mine.Emulator = native.EmulatorNAT
-	for _, p := range mine.Yours {
-		mine.DNS = append(mine.DNS, within(p, hostThree))
+// resolversOf are where a NAT answers DNS in the networks.
+func resolversOf(networks []netip.Prefix) []netip.Addr {
+	var list []netip.Addr
+	for _, p := range networks {
+		list = append(list, within(p, hostThree))
 	}
+	return list
+}
+
+// natPort makes a userspace NAT for the peer, and the hello that says so.
+func (f *farHalf) natPort(peer native.Hello) (native.Hello, tunnel.Port, error) {
+	mine, err := offer(peer.Networks)
+	if err != nil {
+		return mine, nil, err
+	}
+	mine.Emulator, mine.DNS = native.EmulatorNAT, resolversOf(mine.Yours)
 	c := usernat.Config{MTU: natMTU, DNS: mine.DNS, Host: mine.Mine, Allow: f.policy}
-	granted := asks & f.grant
+	granted := peer.Asks & f.grant
 	c.Allow.Host = c.Allow.Host || granted&native.AskHost != 0
 	c.Allow.LinkLocal = c.Allow.LinkLocal || granted&native.AskLinkLocal != 0
-	if asks != granted {
+	if peer.Asks != granted {
 		mine.Notes = append(mine.Notes, "the far side's own settings decide what is open, and do not open what was asked for")
 	}
 	nat, err := usernat.New(c)
 	if err != nil {
-		return nil, err // and no Port that is a nil *NAT
+		return mine, nil, err // and no Port that is a nil *NAT
 	}
 	mine.Notes = append(mine.Notes, nat.Notes()...)
-	return nat, nil
+	return mine, nat, nil
 }
 
-// kernelPort makes a kernel interface with this side's addresses of mine, which
-// it completes. release takes it back.
-func kernelPort(mine *native.Hello) (port tunnel.Port, release func() error, err error) {
+// kernelPort makes a kernel interface, and the hello that says so. A peer that is a
+// NAT gives it its addresses, and says what it leads to; of any other it is the
+// other end. release takes it back.
+func (f *farHalf) kernelPort(peer native.Hello) (mine native.Hello, port tunnel.Port, release func() error, err error) {
 	release = func() error { return nil }
+	w := host.Wish{MTU: kernelMTU, DNS: host.DNS{Mode: host.DNSOff}}
+	if peer.Emulator == native.EmulatorNAT {
+		mine.Software = software()
+		w.Addrs, w.MTU = peer.Yours, peer.Receives.MTU
+		if f.grant&native.AskKernel != 0 {
+			w.Routes = peer.Routes
+		}
+		if client, ok := sshClient(); ok {
+			w.Pins = []host.Pin{{Addr: client, UID: -1}} // the way that carries us does not go into itself
+		}
+	} else {
+		if mine, err = offer(peer.Networks); err != nil {
+			return mine, nil, release, err
+		}
+		for i, p := range mine.Yours {
+			w.Addrs = append(w.Addrs, netip.PrefixFrom(mine.Mine[i], p.Bits()))
+		}
+		if text, err := os.ReadFile("/proc/sys/net/ipv4/ip_forward"); err == nil && string(text) == "0\n" {
+			mine.Notes = append(mine.Notes, "its kernel forwards nothing (net.ipv4.ip_forward is 0): only that machine itself is reached")
+		}
+	}
 	mine.Emulator = native.EmulatorKernel
+	if _, err := host.CleanUp(journalDir()); err != nil {
+		return mine, nil, release, err
+	}
 	file, name, err := tun.Create("bodkin%d")
 	if err != nil {
-		return nil, release, err
+		return mine, nil, release, err
 	}
-	w := host.Wish{Name: name, Device: name, MTU: kernelMTU}
-	for i, p := range mine.Yours {
-		w.Addrs = append(w.Addrs, netip.PrefixFrom(mine.Mine[i], p.Bits()))
-	}
+	w.Name, w.Device = name, name
 	state, err := host.Set(w, journalDir())
 	if err != nil {
 		file.Close()
-		return nil, release, err
+		return mine, nil, release, err
 	}
-	device, err := tun.Open(file, kernelMTU)
+	device, err := tun.Open(file, w.MTU)
 	if err != nil {
-		return nil, state.Undo, err
+		return mine, nil, state.Undo, err
 	}
-	return device, state.Undo, nil
+	return mine, device, state.Undo, nil
 }

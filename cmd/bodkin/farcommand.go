@@ -45,7 +45,7 @@ this itself; as a forced command, the flags here decide.`,
 			if listen != "" {
 				return f.listen(cmd.Context(), listen)
 			}
-			f.grant = native.AskHost | native.AskLinkLocal
+			f.grant = native.AskHost | native.AskLinkLocal | native.AskKernel
 			if nonce == "" {
 				f.grant = 0
 				var ok bool
@@ -69,13 +69,12 @@ this itself; as a forced command, the flags here decide.`,
 	flags := cmd.Flags()
 	flags.StringVar(&nonce, "nonce", "", "what the near half knows this start by")
 	flags.StringVar(&listen, "listen", "", "measure over a bare TCP port, one tunnel, unprotected")
-	flags.BoolVar(&kernel, "kernel", false, "measure with a kernel interface at this end")
+	flags.BoolVar(&kernel, "kernel", false, "a kernel interface at this end instead of a userspace NAT (root)")
 	flags.StringArrayVar(&allow, "allow", nil, "open beside the default: host (the loopback and addresses of this machine), link-local")
 	flags.StringArrayVar(&only, "only", nil, "let the near half reach this `CIDR` only (repeat for more)")
 	flags.StringArrayVar(&deny, "deny", nil, "do not let it reach this `CIDR` (repeat for more)")
 	flags.MarkHidden("nonce")
 	flags.MarkHidden("listen")
-	flags.MarkHidden("kernel")
 	return cmd
 }
 
@@ -111,6 +110,6 @@ func (f *farHalf) listen(ctx context.Context, address string) error {
 		return err
 	}
 	f.stream = s
-	f.grant = native.AskHost | native.AskLinkLocal
+	f.grant = native.AskHost | native.AskLinkLocal | native.AskKernel
 	return f.run(ctx)
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
@@ -42,6 +43,13 @@ func (n *near) choose(context.Context) error {
 		return at(layerAddresses, err, "")
 	}
 	n.networks = networks
+	if n.config.Near.Kind == config.NAT {
+		given, err := offer(networks)
+		if err != nil {
+			return at(layerAddresses, err, "")
+		}
+		n.mine = tunnel.Agreed{Local: given.Yours, Peer: given.Mine, DNS: resolversOf(networks)}
+	}
 	return nil
 }
 
@@ -111,7 +119,7 @@ func (n *near) connect(ctx context.Context) error {
 		return at(layerFarHalf, err, "name a bodkin for the far side with --far-binary FILE")
 	}
 	nonce := farhalf.NewNonce()
-	if err := n.login(ctx, farhalf.Command(nonce, builds.Hashes()...)); err != nil {
+	if err := n.login(ctx, farhalf.Command(nonce, builds.Hashes()...), false); err != nil {
 		return err
 	}
 	var result farhalf.Result
@@ -137,7 +145,11 @@ func (n *near) connectTCP(ctx context.Context) error {
 	if err != nil {
 		return at(layerReach, err, "a plain connection wants an address, not a name")
 	}
-	if n.stream, err = tcp.Dial(ctx, address, n.privileged.Control); err != nil {
+	var control func(network, address string, c syscall.RawConn) error
+	if n.privileged != nil {
+		control = n.privileged.Control
+	}
+	if n.stream, err = tcp.Dial(ctx, address, control); err != nil {
 		return at(layerReach, err, "")
 	}
 	n.way = way{text: "tcp to " + address, marked: []netip.AddrPort{far}}
@@ -147,34 +159,27 @@ func (n *near) connectTCP(ctx context.Context) error {
 
 // openLink says hello to the far half and learns the tunnel's addresses.
 func (n *near) openLink(ctx context.Context) (err error) {
-	mine := native.Hello{
-		Software: software(),
-		Emulator: native.EmulatorKernel,
-		Networks: n.networks,
-		Receives: tunnel.Caps{
-			MTU:      natMTU,
-			Offloads: tunnel.OffloadChecksum | tunnel.OffloadTSO4 | tunnel.OffloadTSO6 | tunnel.OffloadUSO,
-		},
-	}
-	if n.config.AllowHost {
-		mine.Asks |= native.AskHost
-	}
-	if n.config.AllowLink {
-		mine.Asks |= native.AskLinkLocal
-	}
+	mine := n.hello()
 	began := time.Now()
-	link, peer, agreed, err := native.Open(ctx, n.stream, mine)
+	l, peer, agreed, err := native.Open(ctx, n.stream, mine)
 	if err != nil {
-		return n.refine(layerLink, err)
+		err = n.refine(layerLink, err)
+		if mine.Asks&native.AskKernel != 0 && hintOf(err) == "" {
+			err = at(layerLink, err, "the far side's kernel interface needs root there: log in as root, or let the account use /dev/net/tun; --far nat needs nothing")
+		}
+		return err
 	}
 	took := time.Since(began)
-	if len(agreed.Local) == 0 {
-		link.Close()
+	switch {
+	case !n.config.Near.LetsIn():
+		agreed.Local, agreed.Peer = hostPrefixes(n.mine.Peer), addrsOf(n.mine.Local)
+	case len(agreed.Local) == 0:
+		l.Close()
 		return at(layerAddresses, errors.New("the far side gives no address"), "")
 	}
 	n.agreed = agreed
 	n.set(func(s *Status) {
-		n.link = link
+		n.link = nativeLink{l}
 		s.Carrier, s.Encrypted = n.way.text, n.way.encrypted
 		s.Far, s.FarHalf = peer.Emulator.String(), peer.Software
 		s.Addresses, s.MTU = agreed.Local, agreed.MTU
@@ -202,7 +207,7 @@ func (n *near) makeDevice(context.Context) error {
 	if err != nil {
 		return at(layerDevice, err, "")
 	}
-	n.device = device
+	n.port = device
 	n.voice.done(layerDevice, "%s, MTU %d", name, n.agreed.MTU)
 	return nil
 }
@@ -228,11 +233,16 @@ func (n *near) setHost(ctx context.Context) error {
 	})
 	n.voice.done(layerRoutes, "%s on %s", joinText(n.agreed.Local), n.wish.Device)
 	n.voice.notes(notes)
+	return nil
+}
+
+// join lets packets pass between this side's emulator and the link.
+func (n *near) join(ctx context.Context) error {
 	joining, stop := context.WithCancel(context.WithoutCancel(ctx))
 	n.stop, n.joined, n.ended = stop, make(chan error, 1), make(chan struct{})
 	go func() {
 		defer close(n.ended)
-		n.joined <- tunnel.Join(joining, n.device, n.link)
+		n.joined <- tunnel.Join(joining, n.port, n.link)
 	}()
 	return nil
 }
@@ -242,7 +252,7 @@ func (n *near) setHost(ctx context.Context) error {
 func (n *near) wishFor(device string) host.Wish {
 	w := host.Wish{
 		Name: n.config.Name, Device: device, MTU: n.agreed.MTU, Addrs: n.agreed.Local,
-		Routes: n.config.Routes, Exclude: n.config.Exclude,
+		Routes: n.routes(), Exclude: n.config.Exclude,
 	}
 	if d := n.config.DNS; !d.Off {
 		w.DNS.Servers, w.DNS.Domains = n.agreed.DNS, d.Domains
@@ -253,6 +263,44 @@ func (n *near) wishFor(device string) host.Wish {
 		w.DNS.Mode = host.DNSOff
 	}
 	return w
+}
+
+// routes is what goes through the tunnel: what was asked for, of the families that
+// the far side gives addresses of, and the far side's own end.
+func (n *near) routes() []netip.Prefix {
+	if !n.config.Far.Foreign() {
+		return n.config.Routes
+	}
+	var routes []netip.Prefix
+	for _, p := range n.config.Routes {
+		if slices.ContainsFunc(n.agreed.Local, func(l netip.Prefix) bool { return l.Addr().Is4() == p.Addr().Is4() }) {
+			routes = append(routes, p)
+		}
+	}
+	for _, p := range hostPrefixes(n.agreed.Peer) {
+		if !slices.Contains(routes, p) {
+			routes = append(routes, p)
+		}
+	}
+	return routes
+}
+
+// hostPrefixes returns each address as a prefix of one.
+func hostPrefixes(addrs []netip.Addr) []netip.Prefix {
+	var list []netip.Prefix
+	for _, a := range addrs {
+		list = append(list, netip.PrefixFrom(a, a.BitLen()))
+	}
+	return list
+}
+
+// addrsOf returns each prefix's address.
+func addrsOf(prefixes []netip.Prefix) []netip.Addr {
+	var list []netip.Addr
+	for _, p := range prefixes {
+		list = append(list, p.Addr())
+	}
+	return list
 }
 
 // How long the first packets may take to come back: a question for the far
@@ -270,6 +318,9 @@ func (n *near) probe(ctx context.Context) error {
 		servers = n.agreed.DNS
 	}
 	if len(servers) == 0 {
+		if n.config.TakesEverything() && !n.config.DNS.Off {
+			n.warn("the far side names no resolver: give one with --dns ADDR, or pppd's option ms-dns there")
+		}
 		return nil // nobody there to answer; the hello went both ways
 	}
 	code, err := askRoot(ctx, netip.AddrPortFrom(servers[0], 53))
@@ -342,6 +393,21 @@ func askRoot(ctx context.Context, server netip.AddrPort) (dnsmessage.RCode, erro
 
 // plan prints every change that up would make, and makes none.
 func plan(u *config.Up, out io.Writer) error {
+	defer func() {
+		if u.Near.Foreign() {
+			fmt.Fprintf(out, "run      %s, as you; what it changes is its own affair\n", u.Near.Command)
+		}
+	}()
+	fmt.Fprintf(out, "run      %s to %s, as you\n", strings.Join(u.SSH, " "), u.Target)
+	if u.Far.Foreign() {
+		fmt.Fprintf(out, "far      run there: %s\n", u.Far.Command)
+	} else {
+		fmt.Fprintf(out, "far      put bodkin into ~/.cache/bodkin of %s, if it is not there, and run it there\n", u.Target)
+	}
+	if u.Near.Kind != config.Tun {
+		fmt.Fprintf(out, "nothing  of this machine's is changed with --near %s\n", u.Near)
+		return nil
+	}
 	networks, err := chooseNetworks(u.Routes)
 	if err != nil {
 		return at(layerAddresses, err, "")
@@ -355,8 +421,6 @@ func plan(u *config.Up, out io.Writer) error {
 	if err != nil {
 		return at(layerRoutes, err, "")
 	}
-	fmt.Fprintf(out, "run      %s to %s, as you\n", strings.Join(u.SSH, " "), u.Target)
-	fmt.Fprintf(out, "far      put bodkin into ~/.cache/bodkin of %s, if it is not there, and run it there\n", u.Target)
 	fmt.Fprintf(out, "device   ip tuntap add %s mode tun vnet_hdr\n", u.Name)
 	for _, line := range lines {
 		fmt.Fprintln(out, line)

@@ -11,37 +11,49 @@ import (
 
 	"github.com/bodkin-net/bodkin/carrier"
 	"github.com/bodkin-net/bodkin/carrier/ssh"
+	"github.com/bodkin-net/bodkin/config"
 	"github.com/bodkin-net/bodkin/host"
 )
 
-// login starts the user's ssh on a socket that stays outside the tunnel, with
-// remote as what the login shell over there is to run.
-func (n *near) login(ctx context.Context, remote string) error {
+// login starts the user's ssh, on a socket that stays outside the tunnel if that
+// takes anything from this machine, with remote as what the login shell over there
+// is to run, on a terminal there if it wants one.
+func (n *near) login(ctx context.Context, remote string, terminal bool) error {
 	self, err := os.Executable()
 	if err != nil {
 		return at(layerSSH, err, "")
 	}
 	t := n.config.Target
-	stream, info, err := ssh.Dial(ctx, ssh.Config{
+	c := ssh.Config{
 		Program:       n.config.SSH,
 		Target:        ssh.Target{User: t.User, Host: t.Host, Port: uint16(t.Port)},
 		RemoteCommand: remote,
-		Dial:          n.dialOutside,
+		Terminal:      terminal,
 		FdpassCommand: []string{self, fdpassCommand},
 		Log:           func(line string) { n.voice.aside("ssh", line) },
-	})
+	}
+	if n.privileged != nil {
+		c.Dial = n.dialOutside
+	}
+	if n.redialling && len(n.way.marked) > 0 {
+		known := n.way.marked[0].Addr() // who knows names is at the other end of what just died
+		c.Lookup = func(context.Context, string, string) ([]netip.Addr, error) { return []netip.Addr{known}, nil }
+	}
+	stream, info, err := ssh.Dial(ctx, c)
 	if err != nil {
 		return n.refine(layerSSH, err)
 	}
 	for _, text := range info.Notes {
-		n.voice.note("ssh: %s", text)
+		if !n.redialling {
+			n.voice.note("ssh: %s", text)
+		}
 	}
 	if info.Direct {
-		n.voice.done(layerReach, "%s", joinText(n.way.marked))
+		n.done(layerReach, "%s", joinText(n.way.marked))
 	}
 	n.stream = stream
 	n.stream.ReadWriteCloser = &firstWord{Stream: stream, say: func() {
-		n.voice.done(layerSSH, "logged in at %s as %s", info.Host, info.User)
+		n.done(layerSSH, "logged in at %s as %s", info.Host, info.User)
 	}}
 	n.info = info
 	return nil
@@ -66,6 +78,9 @@ func (n *near) findPeers() error {
 		n.way.text += " at " + joinText(n.way.marked)
 		return nil
 	}
+	if n.config.Near.Kind != config.Tun {
+		return nil // nothing of this machine's goes into the tunnel
+	}
 	peers, err := n.info.Peers()
 	if err != nil {
 		return at(layerReach, err, "bodkin must know what to keep outside the tunnel; see whether `ssh -v` shows where it connects to")
@@ -76,6 +91,15 @@ func (n *near) findPeers() error {
 	n.way.text += " by way of " + joinText(peers)
 	n.voice.detail("outside the tunnel stays %s", joinText(peers))
 	return nil
+}
+
+// done says that a layer stands; again and again only to those who want to know.
+func (n *near) done(l layer, format string, args ...any) {
+	if n.redialling {
+		n.voice.detail(l.name+": "+format, args...)
+		return
+	}
+	n.voice.done(l, format, args...)
 }
 
 // refine finds the layer that an error of the way to the far half belongs to.

@@ -15,7 +15,6 @@ import (
 	"github.com/bodkin-net/bodkin/carrier/ssh"
 	"github.com/bodkin-net/bodkin/config"
 	"github.com/bodkin-net/bodkin/host"
-	"github.com/bodkin-net/bodkin/link/native"
 	"github.com/bodkin-net/bodkin/tunnel"
 )
 
@@ -26,15 +25,18 @@ type near struct {
 	voice  *voice
 
 	networks    []netip.Prefix // what the tunnel's addresses come from
-	privileged  *privileged
-	helperWords carrier.Words // what sudo and the helper say
+	mine        tunnel.Agreed  // what a NAT here gives the far side: its addresses, ours, its resolvers
+	privileged  *privileged    // nil if nothing of this machine is changed
+	helperWords carrier.Words  // what sudo and the helper say
+	nearWords   carrier.Words  // what this side's pppd or slirp says
 	control     *control
 	info        ssh.Info // of the login
 	stream      carrier.Stream
 	way         way // what the stream goes over
-	link        *native.Link
+	redialling  bool
+	link        link
 	agreed      tunnel.Agreed
-	device      tunnel.Port
+	port        tunnel.Port // this side's emulator
 	wish        host.Wish
 	joined      chan error         // what Join returned
 	stop        context.CancelFunc // ends Join
@@ -61,7 +63,7 @@ func up(ctx context.Context, u *config.Up, errw io.Writer, ready func()) error {
 	n := &near{config: u, voice: newVoice(errw, u.Verbose)}
 	n.status = Status{
 		Name: u.Name, State: "connecting", Target: u.Target.String(), PID: os.Getpid(), Since: time.Now().Round(time.Second),
-		Near: "tun", Routes: u.Routes, Exclude: u.Exclude,
+		Near: u.Near.String(), Routes: u.Routes, Exclude: u.Exclude,
 	}
 	n.voice.printf("bodkin %s: %s through %s\n", version, u.Name, u.Target)
 
@@ -99,16 +101,32 @@ func up(ctx context.Context, u *config.Up, errw io.Writer, ready func()) error {
 
 // climb brings up the layers one after the other, each named when it stands.
 func (n *near) climb(ctx context.Context, cancel context.CancelCauseFunc) error {
-	for _, step := range []func(context.Context) error{
+	steps := []func(context.Context) error{
 		func(context.Context) error { return n.listen(cancel) },
 		n.choose,
-		n.gainPrivilege,
-		n.connect,
-		n.openLink,
-		n.makeDevice,
-		n.setHost,
-		n.probe,
-	} {
+	}
+	if n.config.Near.Kind == config.Tun {
+		steps = append(steps, n.gainPrivilege)
+	}
+	if n.config.Near.Kind == config.SLiRP {
+		steps = append(steps, n.openSLiRP)
+	}
+	if n.config.Far.Foreign() {
+		steps = append(steps, n.openProgram)
+	} else {
+		steps = append(steps, n.connect, n.openLink)
+	}
+	switch n.config.Near.Kind {
+	case config.Tun:
+		steps = append(steps, n.makeDevice, n.setHost, n.join, n.probe)
+	case config.NAT:
+		steps = append(steps, n.makeNAT, n.join)
+	case config.SLiRP:
+		steps = append(steps, n.join)
+	default:
+		steps = append(steps, n.openPPPD, n.join)
+	}
+	for _, step := range steps {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -121,6 +139,10 @@ func (n *near) climb(ctx context.Context, cancel context.CancelCauseFunc) error 
 
 // carry joins the device and the link until one of them ends or ctx does.
 func (n *near) carry(ctx context.Context) error {
+	var helperGone <-chan struct{} // never, without one
+	if n.privileged != nil {
+		helperGone = n.privileged.Gone()
+	}
 	select {
 	case err := <-n.joined:
 		if ctx.Err() != nil {
@@ -129,7 +151,7 @@ func (n *near) carry(ctx context.Context) error {
 		return err
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-n.privileged.Gone():
+	case <-helperGone:
 		return errHelperGone
 	}
 }
@@ -145,11 +167,7 @@ func (n *near) descend(cause error) (notes []string, failed error) {
 		}
 	}
 	if n.link != nil {
-		code, text := uint8(native.CloseEnding), ""
-		if errors.Is(cause, context.Canceled) || errors.Is(cause, errDown) {
-			code, text = native.CloseUser, "the user asked"
-		}
-		n.link.CloseWith(code, text)
+		n.link.farewell(errors.Is(cause, context.Canceled) || errors.Is(cause, errDown))
 	}
 	if n.stop != nil {
 		n.stop()
@@ -158,8 +176,8 @@ func (n *near) descend(cause error) (notes []string, failed error) {
 	if n.stream.ReadWriteCloser != nil {
 		n.stream.Close()
 	}
-	if n.device != nil {
-		n.device.Close()
+	if n.port != nil {
+		n.port.Close()
 	}
 	if n.privileged != nil {
 		if err := n.privileged.Close(); err != nil && failed == nil && n.wish.Device != "" {
@@ -186,13 +204,11 @@ func (n *near) snapshot() Status {
 	link := n.link
 	n.mu.Unlock()
 	s.Warnings = slices.Clone(s.Warnings)
-	if s.State == "up" {
+	if s.State == "up" && n.privileged != nil {
 		s.Warnings = append(s.Warnings, n.privileged.Look()...)
 	}
 	if link != nil {
-		c := link.Stats()
-		s.PacketsIn, s.PacketsOut, s.OctetsIn, s.OctetsOut, s.Dropped = c.PacketsIn, c.PacketsOut, c.OctetsIn, c.OctetsOut, c.Dropped
-		s.RoundTripMS = float64(c.RoundTrip.Microseconds()) / 1000
+		link.count(&s)
 	}
 	return s
 }

@@ -211,15 +211,8 @@ func (v *voice) progress(what string, done, total int64) {
 
 // up says that the tunnel carries packets, and what to do now.
 func (v *voice) up(u *config.Up) {
-	what := "everything"
-	if !u.TakesEverything() {
-		what = joinText(u.Routes)
-	}
-	if len(u.Exclude) > 0 {
-		what += " but " + joinText(u.Exclude)
-	}
-	v.printf("%s in %.2f s: %s goes through %s\n", v.paint("1;32", u.Name+" is up"), time.Since(v.start).Seconds(), what, u.Target)
-	if u.TakesEverything() {
+	v.printf("%s in %.2f s: %s\n", v.paint("1;32", u.Name+" is up"), time.Since(v.start).Seconds(), goesWhere(u))
+	if u.Near.Kind == config.Tun && u.TakesEverything() {
 		v.printf("  try   curl https://www.example.com    ping 1.1.1.1\n")
 	}
 	if u.Detach {
@@ -227,6 +220,26 @@ func (v *voice) up(u *config.Up) {
 	} else {
 		v.printf("  look  bodkin status (elsewhere)\n  stop  Ctrl-C, or bodkin down %s\n", u.Name)
 	}
+}
+
+// goesWhere says what the tunnel is for, in half a sentence.
+func goesWhere(u *config.Up) string {
+	what := "everything"
+	if !u.TakesEverything() {
+		what = joinText(u.Routes)
+	}
+	if len(u.Exclude) > 0 {
+		what += " but " + joinText(u.Exclude)
+	}
+	switch {
+	case u.Near.Kind == config.Tun:
+		return fmt.Sprintf("%s goes through %s", what, u.Target)
+	case u.Near.LetsIn():
+		return fmt.Sprintf("%s here has its addresses; what it routes goes through %s", u.Near, u.Target)
+	case len(u.Routes) == 0:
+		return fmt.Sprintf("programs at %s can connect out of here", u.Target)
+	}
+	return fmt.Sprintf("programs at %s reach %s by way of here", u.Target, what)
 }
 
 // down says how the tunnel ended.

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/bodkin-net/bodkin/config"
+	"github.com/bodkin-net/bodkin/endpoint/usernat"
+	"github.com/bodkin-net/bodkin/link/native"
+	"github.com/bodkin-net/bodkin/link/ppp"
+	"github.com/bodkin-net/bodkin/tunnel"
+)
+
+// This file has the emulators of the near side that change nothing of the machine
+// themselves: the userspace NAT, and other people's programs.
+
+// pppMTU is what a PPP peer takes unless it says otherwise (RFC 1661, section 6.1).
+const pppMTU = 1500
+
+// hello is what the far half is told of this side.
+func (n *near) hello() native.Hello {
+	h := native.Hello{
+		Software: software(),
+		Emulator: native.EmulatorKernel,
+		Networks: n.networks,
+		Receives: tunnel.Caps{
+			MTU:      natMTU,
+			Offloads: tunnel.OffloadChecksum | tunnel.OffloadTSO4 | tunnel.OffloadTSO6 | tunnel.OffloadUSO,
+		},
+	}
+	switch {
+	case !n.config.Near.LetsIn():
+		h.Emulator = native.EmulatorNAT
+		h.Yours, h.Mine, h.DNS, h.Networks = n.mine.Local, n.mine.Peer, n.mine.DNS, nil
+		h.Routes = n.config.Routes
+	case n.config.Near.Foreign():
+		// One address of IPv4 is all that IPCP can hand on.
+		h.Networks = h.Networks[:1]
+	}
+	if n.config.Near.Foreign() {
+		h.Receives.MTU = pppMTU
+	}
+	if n.config.Far.Kind == config.Tun {
+		h.Asks |= native.AskKernel
+	}
+	if n.config.Far.Kind == config.NAT {
+		if n.config.AllowHost {
+			h.Asks |= native.AskHost
+		}
+		if n.config.AllowLink {
+			h.Asks |= native.AskLinkLocal
+		}
+	}
+	return h
+}
+
+// makeNAT makes this side's userspace NAT: the far side's programs connect out of
+// here, and nobody here is reached from there but as the policy says.
+func (n *near) makeNAT(context.Context) error {
+	nat, err := usernat.New(usernat.Config{
+		MTU: n.agreed.MTU, DNS: n.mine.DNS, Host: n.mine.Peer,
+		Allow: usernat.Policy{Host: n.config.AllowHost, LinkLocal: n.config.AllowLink},
+	})
+	if err != nil {
+		return at(layerDevice, err, "")
+	}
+	n.port = nat
+	n.voice.done(layerDevice, "a userspace NAT here, for %s there", joinText(n.agreed.Peer))
+	for _, text := range nat.Notes() {
+		n.voice.note("%s", text)
+	}
+	return nil
+}
+
+// openSLiRP runs slirp here, which gives the far side its address.
+func (n *near) openSLiRP(ctx context.Context) error {
+	p, err := n.startNear(ctx, func(v4 *ppp.IPv4) {
+		v4.AcceptLocal, v4.AcceptRemote, v4.AskDNS = true, true, true
+		v4.Remote = within(defaultNetworks[0], hostTwo)
+	})
+	if err != nil {
+		return err
+	}
+	a := p.Agreed()
+	n.port, n.mine = p, tunnel.Agreed{Local: a.Local, Peer: a.Peer, DNS: []netip.Addr{slirpDNS}}
+	return nil
+}
+
+// openPPPD runs pppd here, or a program like it, and gives it the address that the
+// far side gave.
+func (n *near) openPPPD(ctx context.Context) error {
+	p, err := n.startNear(ctx, func(v4 *ppp.IPv4) {
+		v4.Local, v4.DNS = within(n.networks[0], hostTwo), n.agreed.DNS
+		if len(n.agreed.Peer) > 0 {
+			v4.Local = n.agreed.Peer[0]
+		}
+		v4.Remote = n.agreed.Local[0].Addr()
+		v4.AcceptLocal = true
+	})
+	if err != nil {
+		return err
+	}
+	n.port = p
+	return nil
+}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/bodkin-net/bodkin/carrier"
+	"github.com/bodkin-net/bodkin/link/native"
+	"github.com/bodkin-net/bodkin/link/ppp"
+	"github.com/bodkin-net/bodkin/tunnel"
+)
+
+// A link carries packets to the far side: native to another bodkin, PPP to
+// whatever program is there.
+type link interface {
+	tunnel.Port
+	count(s *Status)     // fills in what was carried
+	farewell(asked bool) // tells the far side that this is the end, and closes
+}
+
+// A nativeLink is the link to our own far half.
+type nativeLink struct{ *native.Link }
+
+func (l nativeLink) count(s *Status) {
+	c := l.Stats()
+	s.PacketsIn, s.PacketsOut, s.OctetsIn, s.OctetsOut, s.Dropped = c.PacketsIn, c.PacketsOut, c.OctetsIn, c.OctetsOut, c.Dropped
+	s.RoundTripMS = float64(c.RoundTrip.Microseconds()) / 1000
+}
+
+func (l nativeLink) farewell(asked bool) {
+	if asked {
+		l.CloseWith(native.CloseUser, "the user asked")
+		return
+	}
+	l.CloseWith(native.CloseEnding, "")
+}
+
+// A keptLink is the link to a foreign program: one PPP link after another, as
+// often as the way there breaks.
+type keptLink struct {
+	tunnel.Port // of the present link, or of a Keeper of them
+
+	mu      sync.Mutex
+	now     *ppp.Link
+	stream  carrier.Stream // below now
+	leaving bool           // no further link is wanted
+}
+
+// errLeaving is why no further link is opened.
+var errLeaving = fmt.Errorf("the tunnel is being taken down: %w", tunnel.ErrGiveUp)
+
+// use makes p the present link, over s. It reports false, and ends p, when none
+// is wanted any more.
+func (l *keptLink) use(p *ppp.Link, s carrier.Stream) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.leaving {
+		p.Close()
+		return false
+	}
+	l.now, l.stream = p, s
+	return true
+}
+
+func (l *keptLink) count(s *Status) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := l.now.Stats()
+	s.PacketsIn, s.PacketsOut, s.OctetsIn, s.OctetsOut, s.Dropped = c.PacketsIn, c.PacketsOut, c.OctetsIn, c.OctetsOut, c.Dropped
+	s.RoundTripMS = float64(c.RoundTrip.Microseconds()) / 1000
+}
+
+func (l *keptLink) farewell(asked bool) {
+	l.mu.Lock()
+	l.leaving = true
+	now := l.now
+	l.mu.Unlock()
+	reason := "the tunnel ends"
+	if asked {
+		reason = "the user asked"
+	}
+	now.Terminate(reason)
+	l.Close()
+}
+
+// keep has the link dialled again when it dies. What the far side gave must be the same again:
+// the machine, and the connections inside, have those addresses.
+func (n *near) keep(ctx context.Context, l *keptLink) {
+	agreed := n.agreed
+	died := time.Time{}
+	l.Port = tunnel.Keep(context.WithoutCancel(ctx), l.now, func(ctx context.Context) (tunnel.Port, error) {
+		l.mu.Lock()
+		old, leaving := l.stream, l.leaving
+		l.mu.Unlock()
+		if leaving {
+			return nil, errLeaving
+		}
+		old.Close() // whatever is left of the way there
+		ctx, cancel := context.WithTimeout(ctx, redialTimeout)
+		defer cancel()
+		p, s, err := n.dialProgram(ctx, agreed)
+		if err != nil {
+			var refused *carrier.RefusedError
+			if errors.As(err, &refused) {
+				err = fmt.Errorf("%w: %w", err, tunnel.ErrGiveUp)
+			}
+			return nil, err
+		}
+		if a := p.Agreed(); !slices.Equal(a.Local, agreed.Local) {
+			p.Terminate("other addresses than before")
+			s.Close()
+			return nil, fmt.Errorf("the far side gives the address %s now, and gave %s before: %w", joinText(a.Local), joinText(agreed.Local), tunnel.ErrGiveUp)
+		}
+		if !l.use(p, s) {
+			return nil, errLeaving
+		}
+		return p, nil
+	}, tunnel.KeepOptions{Notify: func(e tunnel.KeepEvent) {
+		switch {
+		case e.Up:
+			n.set(func(s *Status) { s.State = "up" })
+			n.voice.note("up again, %.1f s after the link died", time.Since(died).Seconds())
+			died = time.Time{}
+		default:
+			if died.IsZero() {
+				died = time.Now()
+			}
+			n.set(func(s *Status) { s.State = "dialling again" })
+			n.voice.note("the link died: %v; dialling again in %.0f s", e.Cause, e.Wait.Seconds())
+		}
+	}})
+}
+
+// redialTimeout is how long dialling again may take: a login over a slow way, and
+// an emulator that is slow to start.
+const redialTimeout = 60 * time.Second

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/bodkin-net/bodkin/carrier"
+	"github.com/bodkin-net/bodkin/carrier/command"
+	"github.com/bodkin-net/bodkin/carrier/farhalf"
+	"github.com/bodkin-net/bodkin/config"
+	"github.com/bodkin-net/bodkin/link/ppp"
+	"github.com/bodkin-net/bodkin/tunnel"
+)
+
+// This file has the emulators that are other people's programs: pppd, slirp and
+// whatever else speaks PPP, at the far side of a login or here.
+
+// slirpDNS is where a real slirp answers questions about names.
+var slirpDNS = netip.MustParseAddr("10.0.2.3")
+
+// echoInterval and echoFailure find a silent death of a PPP link, as native's
+// keepalive does: in half a minute.
+const (
+	echoInterval = 10 * time.Second
+	echoFailure  = 3
+)
+
+// openProgram starts the far side's own emulator and opens a PPP link to it.
+func (n *near) openProgram(ctx context.Context) error {
+	p, s, err := n.dialProgram(ctx, tunnel.Agreed{})
+	if err != nil {
+		return err
+	}
+	n.stream = s
+	if err := n.findPeers(); err != nil {
+		p.Close()
+		return err
+	}
+	n.agreed = p.Agreed()
+	if n.config.Far.Kind == config.SLiRP {
+		n.agreed.DNS = slices.DeleteFunc(n.agreed.DNS, netip.Addr.IsLoopback)
+		if len(n.agreed.DNS) == 0 {
+			n.agreed.DNS = []netip.Addr{slirpDNS}
+		}
+	}
+	l := &keptLink{Port: p, now: p, stream: s}
+	if !n.config.Once {
+		n.redialling = true
+		n.keep(ctx, l)
+	}
+	n.set(func(st *Status) {
+		n.link = l
+		st.Carrier, st.Encrypted = n.way.text, n.way.encrypted
+		st.Far, st.FarHalf = n.config.Far.String(), "by PPP"
+		st.Addresses, st.MTU = n.agreed.Local, n.agreed.MTU
+	})
+	return nil
+}
+
+// dialProgram logs in, starts the far side's emulator and speaks PPP to it. before
+// is what was agreed upon the last time, if there was one.
+func (n *near) dialProgram(ctx context.Context, before tunnel.Agreed) (*ppp.Link, carrier.Stream, error) {
+	far := n.config.Far
+	nonce := farhalf.NewNonce()
+	if err := n.login(ctx, farhalf.Program(nonce, far.Terminal), far.Terminal); err != nil {
+		return nil, carrier.Stream{}, err
+	}
+	s, err := farhalf.StartProgram(ctx, n.stream, nonce, far.Command)
+	if err != nil {
+		return nil, s, n.refine(layerFarHalf, err)
+	}
+	n.done(layerFarHalf, "starts %s", far)
+	c := n.pppConfig()
+	v4 := &c.IPv4
+	switch {
+	case len(before.Local) > 0:
+		v4.Local, v4.AcceptLocal = before.Local[0].Addr(), true
+		if len(before.Peer) > 0 {
+			v4.Remote = before.Peer[0]
+		}
+		v4.AskDNS = true
+	case !n.config.Near.LetsIn(): // the NAT here gives the addresses
+		v4.Local, v4.Remote = n.mine.Peer[0], n.mine.Local[0].Addr()
+		v4.DNS = n.mine.DNS
+	case far.Kind == config.SLiRP: // it gives them, but does not know its own
+		v4.AcceptLocal, v4.Remote, v4.AskDNS = true, within(defaultNetworks[0], hostTwo), true
+	default:
+		v4.Local, v4.AcceptLocal = within(n.networks[0], hostPeer), true
+		v4.Remote, v4.AskDNS = within(n.networks[0], hostTwo), true
+	}
+	v4.AcceptRemote = true
+	began := time.Now()
+	p, err := ppp.Open(ctx, s, c)
+	if err != nil {
+		s.Close()
+		return nil, s, n.pppError(far, err)
+	}
+	a := p.Agreed()
+	n.done(layerLink, "PPP with %s, %s to %s, in %.2f s", far, joinText(a.Local), joinText(a.Peer), time.Since(began).Seconds())
+	return p, s, nil
+}
+
+// pppConfig is what is wanted of every PPP link with a foreign program.
+func (n *near) pppConfig() ppp.Config {
+	c := ppp.Config{
+		LCP:  ppp.LCP{EchoInterval: echoInterval, EchoFailure: echoFailure},
+		IPv6: ppp.IPv6{Off: true}, // IPv6CP agrees upon link-local addresses alone, with which nothing is reached
+	}
+	if n.config.Verbose > 1 {
+		c.Log = func(line string) { n.voice.aside("ppp", line) }
+	}
+	return c
+}
+
+// pppError says what the far side's program failed at.
+func (n *near) pppError(e config.Emulator, err error) error {
+	if refined := n.refine(layerLink, err); hintOf(refined) != "" {
+		return refined
+	}
+	hint := fmt.Sprintf("run it again with -vv, which shows what both sides want of the link; and try %s by hand over there", e)
+	if e.Kind == config.SLiRP && strings.Contains(err.Error(), "status 127") {
+		hint = "install slirp there (Debian's package slirp), or let bodkin bring its own: --far nat"
+	}
+	return at(layerLink, err, hint)
+}
+
+// startNear runs the emulator of this side that is a program, on a terminal of its
+// own if it wants one.
+func (n *near) startNear(ctx context.Context, set func(*ppp.IPv4)) (*ppp.Link, error) {
+	e := n.config.Near
+	process, err := command.Start(command.Config{
+		Args:   []string{"/bin/sh", "-c", execLine(e.Command)},
+		TTY:    e.Terminal,
+		Stderr: &n.nearWords,
+	})
+	if err != nil {
+		return nil, at(layerDevice, err, "")
+	}
+	c := n.pppConfig()
+	c.LCP.EchoInterval = 0 // no way between, nothing to die unseen
+	if e.Kind != config.SLiRP {
+		// It speaks first, and throws away what came before it was ready.
+		c.LCP.Settle = time.Second
+	}
+	set(&c.IPv4)
+	p, err := ppp.Open(ctx, process.Stream(), c)
+	if err != nil {
+		process.Close()
+		if words := n.nearWords.Last(); words != "" {
+			err = fmt.Errorf("%w; it said: %q", err, words)
+		}
+		return nil, at(layerDevice, fmt.Errorf("%s: %w", e, err), "try the command by hand, and run this again with -vv")
+	}
+	a := p.Agreed()
+	n.voice.done(layerDevice, "%s runs here as process %d, %s", e, process.PID(), joinText(a.Peer))
+	return p, nil
+}
+
+// execLine has the shell become the program where that can be seen to be one.
+func execLine(line string) string {
+	if strings.ContainsAny(line, ";&|{}()<>\n") {
+		return line
+	}
+	return "exec " + line
+}
+
+// hintOf is the next thing to try that an error carries.
+func hintOf(err error) string {
+	var l *layerError
+	if errors.As(err, &l) {
+		return l.hint
+	}
+	return ""
+}
+
+// sshClient is where the ssh connection comes from that this process was started
+// through, if it was.
+func sshClient() (netip.AddrPort, bool) {
+	f := strings.Fields(os.Getenv("SSH_CONNECTION")) // sshd(8): client address, port, server address, port
+	if len(f) != 4 {
+		return netip.AddrPort{}, false
+	}
+	a, err := netip.ParseAddrPort(netipJoin(f[0], f[1]))
+	return a, err == nil
+}
+
+func netipJoin(addr, port string) string {
+	if strings.Contains(addr, ":") {
+		return "[" + addr + "]:" + port
+	}
+	return addr + ":" + port
+}
