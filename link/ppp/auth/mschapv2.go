@@ -14,7 +14,7 @@ import (
 	"unicode/utf16"
 	"unicode/utf8"
 
-	"golang.org/x/crypto/md4"
+	"golang.org/x/crypto/md4" //lint:ignore SA1019 RFC 2759 knows no other hash
 )
 
 // Sizes of RFC 2759, sections 3 to 5, in octets.
