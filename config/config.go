@@ -157,7 +157,8 @@ type Up struct {
 	AllowHost bool   // the far host itself may be reached: its loopback and its addresses
 	AllowLink bool   // link-local addresses of the far side may be reached
 
-	Once         bool // do not dial again when the link dies
+	Once         bool   // do not dial again when the link dies
+	Record       string // file for all octets of the link to a foreign emulator; empty: none
 	Plan, Detach bool
 	Verbose      int
 }

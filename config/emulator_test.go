@@ -63,6 +63,7 @@ func TestCheckEmulators(t *testing.T) {
 	}
 	for what, change := range map[string]func(*Up){
 		"far binary of none":     func(u *Up) { u.Near, u.Far, u.FarBinary = Emulator{}, Emulator{Kind: SLiRP}, "x" },
+		"record what is not PPP": func(u *Up) { u.Record = "x" },
 		"allow without a nat":    func(u *Up) { u.Near = Emulator{Kind: SLiRP} },
 		"exclude here":           func(u *Up) { u.Exclude = some },
 		"resolver here":          func(u *Up) { u.DNS.Domains = []string{"corp.example"} },

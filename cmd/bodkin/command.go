@@ -135,6 +135,7 @@ the layer that failed: 10 privilege, 11 reach, 12 ssh, 13 far half, 14 link,
 	f.StringVar(&near, "near", "tun", "this side's `EMULATOR`: tun, nat, pppd, slirp, 'pppd OPTIONS', 'slirp OPTIONS', 'cmd:...', 'tty:...'")
 	f.StringVar(&far, "far", "nat", "the far side's `EMULATOR`, the same; nothing of bodkin's is put there for a foreign one")
 	f.BoolVar(&u.Once, "once", false, "do not dial again when the link to a foreign emulator dies")
+	f.StringVar(&u.Record, "record", "", "`FILE` that takes all octets of the link to a foreign emulator, for pppdump(8); passwords too")
 	f.StringVar(&u.FarBinary, "far-binary", "", "`FILE`: a bodkin for the far side's system")
 	f.StringArrayVar(&allow, "allow", nil, "what bodkin's NAT opens beside the default: host (its machine's loopback and addresses), link-local")
 	f.BoolVar(&u.Plan, "plan", false, "print every change to the machine, and make none")

@@ -33,6 +33,12 @@ const (
 
 // openProgram starts the far side's own emulator and opens a PPP link to it.
 func (n *near) openProgram(ctx context.Context) error {
+	if n.config.Record != "" {
+		var err error
+		if n.record, err = os.OpenFile(n.config.Record, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600); err != nil {
+			return at(layerLink, err, "name another file with --record")
+		}
+	}
 	p, s, err := n.dialProgram(ctx, tunnel.Agreed{})
 	if err != nil {
 		return err
@@ -77,6 +83,9 @@ func (n *near) dialProgram(ctx context.Context, before tunnel.Agreed) (*ppp.Link
 	}
 	n.done(layerFarHalf, "starts %s", far)
 	c := n.pppConfig()
+	if n.record != nil {
+		c.Record = n.record
+	}
 	v4 := &c.IPv4
 	switch {
 	case len(before.Local) > 0:

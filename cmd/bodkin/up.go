@@ -34,6 +34,7 @@ type near struct {
 	stream      carrier.Stream
 	way         way // what the stream goes over
 	redialling  bool
+	record      *os.File // takes what the PPP link carries; nil: nothing does
 	link        link
 	agreed      tunnel.Agreed
 	port        tunnel.Port // this side's emulator
@@ -178,6 +179,9 @@ func (n *near) descend(cause error) (notes []string, failed error) {
 	}
 	if n.port != nil {
 		n.port.Close()
+	}
+	if n.record != nil {
+		n.record.Close()
 	}
 	if n.privileged != nil {
 		if err := n.privileged.Close(); err != nil && failed == nil && n.wish.Device != "" {

@@ -12,6 +12,10 @@ type Group struct {
 	Options []Described
 }
 
+// Working is how many groups of Describe do something; the rest are ignored, or
+// refused.
+const Working = int(groupIgnored)
+
 // Describe lists all options: those that do something, in groups, then those that
 // are ignored, then those that are refused.
 func Describe() []Group {

@@ -25,9 +25,16 @@ var lineOptions = []option{
 		p.options.LCP.Escape[0x11], p.options.LCP.Escape[0x13] = true, true
 		return nil
 	}},
-	{name: "local", help: "a device: do not look at the modem's lines", set: boolean(func(o *Options) *bool { return &o.Line.Local }, true)},
-	{name: "modem", help: "a device: a lost carrier is a hangup (the default)", set: boolean(func(o *Options) *bool { return &o.Line.Local }, false)},
+	{name: "local", help: "a device: do not look at the modem's lines", set: local(On)},
+	{name: "modem", help: "a device: a lost carrier is a hangup", set: local(Off)},
 	{name: "record", arg: "FILE", help: "append all octets both ways, for pppdump", set: text(func(o *Options) *string { return &o.Line.Record })},
+}
+
+func local(s Switch) func(*parser, string) error {
+	return func(p *parser, _ string) error {
+		p.options.Line.Local = s
+		return nil
+	}
 }
 
 func flow(s Switch) func(*parser, string) error {

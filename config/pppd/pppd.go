@@ -78,7 +78,7 @@ type Line struct {
 	Speed   int    // baud; 0: as it is
 	CRTSCTS Switch // hardware flow control
 	XONXOFF bool   // flow control by ^S and ^Q, which are then escaped both ways
-	Local   bool   // the modem's lines are not looked at
+	Local   Switch // On: the modem's lines are not looked at; Off: a lost carrier is a hangup
 
 	// Commands for sh -c with the line as standard input and output; empty: none.
 	Init, Connect, Welcome, Disconnect string

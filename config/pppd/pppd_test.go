@@ -108,7 +108,7 @@ func TestParse(t *testing.T) {
 		{"", func(o *Options) {}},
 		{"notty", func(o *Options) { o.Line.Kind = LineStdio }},
 		{"ttyS0 38400 local nocrtscts", func(o *Options) {
-			o.Line = Line{Kind: LineDevice, Device: "/dev/ttyS0", Speed: 38400, Local: true, CRTSCTS: Off, ConnectDelay: time.Second}
+			o.Line = Line{Kind: LineDevice, Device: "/dev/ttyS0", Speed: 38400, Local: On, CRTSCTS: Off, ConnectDelay: time.Second}
 		}},
 		{"/some/where", func(o *Options) { o.Line.Kind, o.Line.Device = LineDevice, "/some/where" }},
 		{"pty 'ssh -t gw slirp ppp' connect-delay 0", func(o *Options) {
