@@ -310,6 +310,7 @@ func TestKeepEnds(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					l, first := newLine()
 					ctx, cancel := context.WithCancelCause(t.Context())
+					defer cancel(nil)
 					want := errors.New("the user is tired of it")
 					k := tunnel.Keep(ctx, first, l.Open, tunnel.KeepOptions{})
 					_, ended := reader(k)

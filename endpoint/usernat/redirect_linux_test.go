@@ -267,16 +267,16 @@ func TestRedirectUDPFlood(t *testing.T) {
 	fmt.Fprint(own, "x")
 	own.Read(make([]byte, 1))
 	to := net.UDPAddrFromAddrPort(b.nat.Redirects()[0])
-	for range maxVisitors + 100 {
+	for i := range uint64(maxVisitors + 100) {
 		c, err := net.DialUDP("udp", nil, to)
 		if err != nil {
 			t.Fatal(err)
 		}
 		c.Write([]byte("x"))
 		c.Close()
+		eventually(t, "a visitor", func() bool { return b.nat.Stats().RedirectedUDP == i+1 },
+			func() string { return fmt.Sprintf("%d: %+v", i, b.nat.Stats()) })
 	}
-	eventually(t, "the flood", func() bool { return b.nat.Stats().RedirectedUDP == maxVisitors+100 },
-		func() string { return fmt.Sprintf("%+v", b.nat.Stats()) })
 	if s := b.nat.Stats(); s.UDP != maxVisitors+1 || s.Evicted != 0 {
 		t.Errorf("stats %+v", s)
 	}
