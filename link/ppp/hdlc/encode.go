@@ -16,7 +16,8 @@ type Format struct {
 }
 
 // Append appends to dst one frame that holds data, and returns the longer slice,
-// in the manner of append. data does not overlap what dst has room for.
+// in the manner of append. data may not lie in
+// the room that dst has.
 //
 //	0 or 1 0 or 1   1 or 2   len(data)  2 or 4    1     octets, before escaping
 //	+------+------+----------+--------+--------+------+
@@ -35,7 +36,8 @@ func (f *Format) Append(dst []byte, protocol uint16, data []byte) []byte {
 	if !f.ACFC || protocol == protocolLCP {
 		head = append(head, allStations, unnumbered)
 	}
-	if !f.PFC || protocol > 0xff {
+	// A frame of three octets would be no frame (RFC 1662, section 4.3).
+	if !f.PFC || protocol > 0xff || len(data) == 0 {
 		head = append(head, byte(protocol>>8))
 	}
 	head = append(head, byte(protocol))

@@ -65,6 +65,7 @@ func TestFrames(t *testing.T) {
 		{"protocol compressed", "0021 4500", Format{PFC: true}, "ff03 21 4500 d97d5e 7e"},
 		{"address and control compressed", "0021 4500", Format{ACFC: true}, "0021 4500 e79d 7e"},
 		{"both compressed", "0021 4500", Format{ACFC: true, PFC: true}, "21 4500 f5a7 7e"},
+		{"too little to compress", "0021", Format{ACFC: true, PFC: true}, "0021 cc3f 7e"},
 		{"LCP is not", "c021 0901000800000000", Format{ACFC: true, PFC: true}, "ff03 c021 0901000800000000 6ef1 7e"},
 		{"32-bit FCS", "0021 4500", Format{FCS: FCS32}, "ff03 0021 4500 28e727a6 7e"},
 	}

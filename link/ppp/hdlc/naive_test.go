@@ -45,7 +45,7 @@ func naiveFrame(f Format, a ACCM, more [4]uint64, protocol uint16, data []byte) 
 	if !f.ACFC || protocol == 0xc021 {
 		frame = append(frame, 0xff, 0x03)
 	}
-	if !f.PFC || protocol >= 0x100 {
+	if !f.PFC || protocol >= 0x100 || len(data) == 0 {
 		frame = append(frame, byte(protocol>>8))
 	}
 	frame = append(frame, byte(protocol))
