@@ -644,3 +644,23 @@ func TestSilentAfterFailure(t *testing.T) {
 		t.Errorf("a timeout after a failure: %x, %v", send, v)
 	}
 }
+
+// What SLiRP 1.0.17 (slirp-fullbolt), called vm, said and took with the secret
+// "sesame".
+func TestSLiRP(t *testing.T) {
+	random := append([]byte{0x71}, unhex(t, "f08379901c5761df6dd0ea7abfde637f")...)
+	a := NewAuthenticator(CHAP, "me", "", secrets("vm me sesame"), bytes.NewReader(random))
+	a.Start()
+	if _, v := a.Receive(unhex(t, "02 71 0017 10 7fe25a087cfbc4e20f95de28348250c7 766d")); v != Success || a.Peer() != "vm" {
+		t.Errorf("its response: %v, %s", v, a.Reason())
+	}
+
+	m := NewProver(CHAP, "me", "", secrets("me vm sesame"), nil)
+	response, _ := m.Receive(unhex(t, "01 01 003d 36 ea51db85b318a89e8c7dc627d9ec9013271aa0c68df2e4051ba3c42245f394670467d6aa5750a5be9de88a4db75c69cb5a749c06c576 766d"))
+	if want := unhex(t, "02 01 0017 10 98a5b055ad219444a568aadaf5a0a2ee 6d65"); !bytes.Equal(response, want) {
+		t.Errorf("the response that it took is %x, not %x", want, response)
+	}
+	if _, v := m.Receive(append([]byte{chapSuccess, 1, 0, 18}, "Welcome to vm."...)); v != Success {
+		t.Errorf("its Success: %v, %s", v, m.Reason())
+	}
+}
