@@ -273,7 +273,10 @@ func TestJoinIsBounded(t *testing.T) {
 		}()
 		j.goesOn(t)
 		j.b.Close()
-		j.ends(t, true, io.EOF)
+		synctest.Wait()
+		if err := <-j.err; !IsClosed(err) {
+			t.Errorf("Join: %v", err)
+		}
 		if n := <-taken; n > joinBuffer {
 			t.Errorf("%d octets were taken", n)
 		}

@@ -156,6 +156,14 @@ func (p *Process) run(cmd *exec.Cmd, started chan<- error) {
 // Stream returns the Stream of the program's standard input and output.
 func (p *Process) Stream() carrier.Stream { return carrier.Stream{ReadWriteCloser: p} }
 
+// Exited returns what is closed once the program has ended and been reaped. On a
+// terminal that may be before its last octets are read, and before the Stream ends.
+func (p *Process) Exited() <-chan struct{} { return p.exited }
+
+// Exit returns how the program ended: nil for status 0, or an *ExitError. It is valid
+// after Exited.
+func (p *Process) Exit() error { return p.exit }
+
 // PID returns the program's process id. It names the program only until it ends.
 func (p *Process) PID() int { return p.proc.Pid }
 
@@ -281,6 +289,7 @@ func (p *Process) kill() error {
 type ExitError struct {
 	Name   string // base name of the program
 	Status int    // its exit status; -1 if a signal ended it
+	Signal int    // the number of that signal, or 0
 	How    string // printable, as "exit status 255" or "signal: killed"
 }
 
@@ -296,7 +305,11 @@ func exitError(name string, err error) error {
 	case err == nil, errors.Is(err, exec.ErrWaitDelay):
 		return nil
 	case errors.As(err, &failed):
-		return &ExitError{Name: name, Status: failed.ExitCode(), How: failed.ProcessState.String()}
+		e := &ExitError{Name: name, Status: failed.ExitCode(), How: failed.ProcessState.String()}
+		if s, ok := failed.Sys().(syscall.WaitStatus); ok && s.Signaled() {
+			e.Signal = int(s.Signal())
+		}
+		return e
 	}
 	return fmt.Errorf("command: %s: %w", name, err)
 }

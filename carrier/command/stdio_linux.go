@@ -104,6 +104,14 @@ func (s *stdio) unblock(fd int) {
 	})
 }
 
+// CloseWrite ends our standard output, and leaves the input open: it is a
+// carrier.CloseWriter's.
+func (s *stdio) CloseWrite() error {
+	// One socket may be both, and ends one way only if told so.
+	control(s.out, func(fd int) { unix.Shutdown(fd, unix.SHUT_WR) })
+	return s.plain(s.out.Close())
+}
+
 // Close closes both, and wakes Read and Write.
 func (s *stdio) Close() error {
 	s.closing.Do(func() {

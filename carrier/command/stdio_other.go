@@ -16,6 +16,10 @@ func Stdio() (carrier.Stream, error) {
 	return carrier.Stream{ReadWriteCloser: &stdio{d}}, err
 }
 
+// CloseWrite ends our standard output, and leaves the input open: it is a
+// carrier.CloseWriter's.
+func (s *stdio) CloseWrite() error { return s.plain(s.out.Close()) }
+
 // Close closes both.
 func (s *stdio) Close() error {
 	s.duplex.close()

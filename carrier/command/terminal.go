@@ -72,6 +72,10 @@ func (p *Process) Resize(like *os.File) error {
 	return pty.CopySize(p.master, like)
 }
 
+// Held reports whether anybody has the program's terminal open: the program, or what
+// it left behind. Without a terminal it is false.
+func (p *Process) Held() bool { return p.master != nil && pty.Held(p.master) }
+
 // A Terminal is a terminal of somebody else's, a device or the one we were started
 // on, and the ReadWriteCloser of its Stream. It has no half-close.
 type Terminal struct {
