@@ -18,13 +18,15 @@ echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
 
 stty raw -echo </dev/ttyS1
 . ./words
+# pppd leads no session, else the line would be its controlling terminal, and the
+# signal of a hangup would race with what pppd has to say about its end.
 case " $* " in
 *" notty "*)
 	stty raw -echo </dev/ttyS0
-	setsid pppd "$@" </dev/ttyS0 >/dev/ttyS0 2>errors &
+	pppd "$@" </dev/ttyS0 >/dev/ttyS0 2>errors &
 	;;
 *)
-	setsid pppd /dev/ttyS0 115200 "$@" </dev/null >/dev/null 2>errors &
+	pppd /dev/ttyS0 115200 "$@" </dev/null >/dev/null 2>errors &
 	;;
 esac
 pppd=$!
