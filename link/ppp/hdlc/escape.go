@@ -32,7 +32,8 @@ func stuff(octets [4]uint64) *stuffing {
 //
 // Octets 0x20 to 0x3f and 0x5e are left out of more, as pppd's escape option does
 // not take them: flipped, they would be control characters that a may hold, and
-// the flag.
+// the flag. If the path eats an octet and its flipped form as well, no escaping
+// helps.
 func NewSet(a ACCM, more [4]uint64) Set {
 	more[0] = more[0]&0xffffffff | uint64(a)
 	more[1] &^= 1<<(0x5e-64) | 1<<(Flag-64) | 1<<(Escape-64)
@@ -70,10 +71,14 @@ func appendDense(dst, p []byte, stuffed *stuffing) []byte {
 }
 
 // appendSparse is append for the zero Set. It looks for the next flag and the
-// next escape with the processor's widest registers, and copies what lies before.
+// next escape with the processor's widest registers, and copies what lies before;
+// unless they turn out to be crowded.
 func appendSparse(dst, p []byte) []byte {
 	flag, escape := index(p, 0, Flag), index(p, 0, Escape)
-	for from := 0; ; {
+	for from, found := 0, 0; ; found++ {
+		if crowded(found, from) {
+			return appendDense(dst, p[from:], bare)
+		}
 		next := min(flag, escape)
 		dst = append(dst, p[from:next]...)
 		if next == len(p) {
@@ -88,6 +93,11 @@ func appendSparse(dst, p []byte) []byte {
 		}
 	}
 }
+
+// crowded reports whether so many octets were found among so many that to search
+// for the next ones costs more than to look at all that are left. Without it, a
+// packet full of flags would take ten times as long as any other.
+func crowded(found, among int) bool { return 16*found > among+64 }
 
 // index returns where c is in p, at from or after, or len(p).
 func index(p []byte, from int, c byte) int {

@@ -1,5 +1,11 @@
 package hdlc
 
+import (
+	"bytes"
+	"math/rand/v2"
+	"testing"
+)
+
 // RFC 1662 once more, the way it is written: one bit or one octet at a time.
 
 // naiveFCS runs p, low bit first, through the shift register of RFC 1662,
@@ -130,4 +136,33 @@ func naiveTake(frame []byte, escaped bool, f FCS, max int, stats *Stats) ([]byte
 		return nil, &stats.Long
 	}
 	return frame, &stats.Frames
+}
+
+// Packets with anything from no flag and escape to nothing else.
+func TestAgainstNaive(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 2000 {
+		data := make([]byte, random.IntN(300))
+		percent := random.IntN(101)
+		for i := range data {
+			data[i] = byte(random.Uint32())
+			if random.IntN(100) < percent {
+				data[i] = []byte{Flag, Escape, 0x00, 0x5d, 0x5e}[random.IntN(5)]
+			}
+		}
+		accm := []ACCM{0, 0xa0000, DefaultACCM}[random.IntN(3)]
+		format := Format{Escape: NewSet(accm, [4]uint64{}), FCS: FCS(random.IntN(2))}
+		frame := format.Append(nil, 0x21, data)
+		if want := naiveFrame(format, accm, [4]uint64{}, 0x21, data); !bytes.Equal(frame, want) {
+			t.Fatalf("Append:\n got % x\nwant % x", frame, want)
+		}
+		for _, receive := range []ACCM{0, accm} {
+			d := NewDecoder(300)
+			d.SetFCS(format.FCS)
+			d.SetReceiveMap(receive)
+			if got := feed(d, frame, 1000); len(got) != 1 || !bytes.Equal(got[0][2:], data) {
+				t.Fatalf("% x: got % x, want % x, %+v", frame, got, data, d.Stats)
+			}
+		}
+	}
 }

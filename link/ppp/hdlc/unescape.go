@@ -1,7 +1,5 @@
 package hdlc
 
-import "bytes"
-
 // A kind says what a Decoder does with an octet, unless it is a flag.
 type kind uint8
 
@@ -17,7 +15,7 @@ func (d *Decoder) unescape(raw []byte) (frame []byte, aborted bool) {
 	if d.dropping {
 		return unescapeDense(raw, &d.kinds)
 	}
-	return unescapeSparse(raw)
+	return unescapeSparse(raw, &d.kinds)
 }
 
 // unescapeDense is unescape by table. It does the same work for each octet and
@@ -37,14 +35,15 @@ func unescapeDense(raw []byte, kinds *[256]kind) (frame []byte, aborted bool) {
 }
 
 // unescapeSparse is unescape where nothing is dropped: what lies between two
-// escapes moves as a whole.
-func unescapeSparse(raw []byte) (frame []byte, aborted bool) {
-	n := bytes.IndexByte(raw, Escape)
-	if n < 0 {
-		return raw, false
-	}
-	for at := n; ; {
-		// raw[at] is an escape.
+// escapes moves as a whole, unless they turn out to be crowded.
+func unescapeSparse(raw []byte, kinds *[256]kind) (frame []byte, aborted bool) {
+	at := index(raw, 0, Escape)
+	n := at
+	for found := 0; at < len(raw); found++ {
+		if crowded(found, at) {
+			rest, aborted := unescapeDense(raw[at:], kinds)
+			return raw[:n+copy(raw[n:], rest)], aborted
+		}
 		if at+1 == len(raw) {
 			return raw[:n], true
 		}
@@ -53,8 +52,6 @@ func unescapeSparse(raw []byte) (frame []byte, aborted bool) {
 		from := at + 2
 		at = index(raw, from, Escape)
 		n += copy(raw[n:], raw[from:at])
-		if at == len(raw) {
-			return raw[:n], false
-		}
 	}
+	return raw[:n], false
 }
