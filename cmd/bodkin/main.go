@@ -18,13 +18,25 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strings"
 	"syscall"
 )
 
 func main() {
+	actAsCotty()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// actAsCotty makes the program be `bodkin cotty` if it was started under that name.
+// A side of cotty's never comes first, so a first word cotty is the command: that is how
+// a detached copy of such a file is started.
+func actAsCotty() {
+	if strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe") == "cotty" && (len(os.Args) < 2 || os.Args[1] != "cotty") {
+		os.Args = append([]string{os.Args[0], "cotty"}, os.Args[1:]...)
+	}
 }
 
 // run is the program. It returns the exit status.
