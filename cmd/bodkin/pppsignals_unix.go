@@ -1,0 +1,11 @@
+//go:build unix
+
+package main
+
+import (
+	"os"
+	"syscall"
+)
+
+// pppSignals turn debug on and off.
+var pppSignals = []os.Signal{syscall.SIGUSR1}
