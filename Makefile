@@ -21,7 +21,7 @@ export CGO_ENABLED := 0
 BUILD := -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X main.version=$(VERSION)'
 
 TESTFLAGS ?=
-FUZZTIME ?= 10s
+FUZZTIME ?= 60s
 BENCHFLAGS ?=
 
 .PHONY: all
@@ -37,7 +37,7 @@ help:
 	@echo 'make demo       show the whole story in network namespaces (root)'
 	@echo 'make test       every test (root); TESTFLAGS=-v'
 	@echo 'make lint       gofmt, go vet for three systems, staticcheck'
-	@echo 'make fuzz       every fuzz target for FUZZTIME=10s'
+	@echo 'make fuzz       every fuzz target for FUZZTIME=60s'
 	@echo 'make bench      the table of speeds (root); BENCHFLAGS="-runs 5"'
 	@echo 'make dist       release files for linux/amd64 and linux/arm64 in dist/'
 	@echo 'make reproduce  build dist/ a second time elsewhere and compare'

@@ -58,10 +58,16 @@ func TestTunAtBothEnds(t *testing.T) {
 		}
 	}
 	w.says(w.on(w.Laptop, "root", "bodkin", "status").out, "tun here, tun there")
-	if r := w.on(w.Laptop, "root", "bodkin", "down"); r.status != 0 {
-		t.Fatal(r.out)
-	}
+	w.rootDown()
 	w.gone(w.Gateway, before)
+}
+
+// rootDown takes root's tunnel down.
+func (w *world) rootDown() {
+	w.t.Helper()
+	if r := w.on(w.Laptop, "root", "bodkin", "down"); r.status != 0 {
+		w.t.Errorf("down exits %d:\n%s", r.status, r.out)
+	}
 }
 
 // snapshotOf is the state of a machine's network.
@@ -206,4 +212,86 @@ func (w *world) nothingOfOurs(m *lab.Machine) {
 			w.t.Errorf("%s has %s", m.Name, line)
 		}
 	}
+}
+
+// attached is the one real pppd that runs on a machine, once its IPv4 is up.
+func (w *world) attached(m *lab.Machine) *lab.PPPD {
+	w.t.Helper()
+	p, err := m.AttachPPPD()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { p.Close() })
+	if _, _, err := p.AwaitUp(within(w.t, patience), "ipv4"); err != nil {
+		w.t.Fatalf("%v\n%s", err, p.Log())
+	}
+	return p
+}
+
+// inGuest runs a program in a pppd's guest, and fails the test unless it exits 0.
+func (w *world) inGuest(p *lab.PPPD, name string, args ...string) string {
+	w.t.Helper()
+	out, err := p.Run(within(w.t, patience), name, args...)
+	if err != nil {
+		w.t.Errorf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// TestNearPPPD: this side's own pppd makes the interface, on a kernel that has
+// PPP, and the far side is our NAT.
+func TestNearPPPD(t *testing.T) {
+	w := newWorld(t, lab.Options{})
+	if err := w.Laptop.InstallPPPD(); err != nil {
+		t.Fatal(err)
+	}
+	before := w.snapshot()
+	w.upAs("root", "--near", "pppd nodetach noauth noipdefault ipcp-accept-local ipcp-accept-remote defaultroute usepeerdns", "root@gw")
+	w.asBefore(before, "up, which leaves this machine to pppd,")
+	p := w.attached(w.Laptop)
+	if page := w.inGuest(p, "busybox", "wget", "-q", "-O", "-", url(lab.Web4, "/")); page != "bodkin lab\n" {
+		t.Errorf("the page is %q", page)
+	}
+	w.says(w.inGuest(p, "cat", "/etc/ppp/resolv.conf"), "nameserver 10.0.2.3")
+	w.inGuest(p, "ping", "-c", "1", "-W", "5", lab.Web4.String())
+	w.says(w.on(w.Laptop, "root", "bodkin", "status").out, "pppd here, nat there")
+	w.rootDown()
+	if status, err := p.Exit(within(t, patience)); err != nil || status != 0 {
+		t.Logf("pppd ended with %d, %v\n%s", status, err, p.Log())
+	}
+	w.noProcesses()
+}
+
+// TestNearSlirp: the real SLiRP is this side's NAT, and the far side's kernel has
+// the interface.
+func TestNearSlirp(t *testing.T) {
+	w := newWorld(t, lab.Options{})
+	if err := w.Laptop.InstallSlirp(); err != nil {
+		t.Fatal(err)
+	}
+	serveOn(t, w.Laptop, "127.0.0.1:8080", "the laptop's own")
+	before := w.snapshotOf(w.Gateway)
+	w.upAs("root", "--near", "slirp", "--far", "tun", "root@gw")
+	if r := w.on(w.Gateway, "root", "curl", "-sS", "-m", "10", "http://10.0.2.2:8080/"); r.out != "the laptop's own" {
+		t.Errorf("slirp's alias of its host: %q", r.out)
+	}
+	w.rootDown()
+	w.gone(w.Gateway, before)
+}
+
+// TestNATForPPPD: the far side's own pppd reaches out through this side's NAT, and
+// the two of them know nothing of each other.
+func TestNATForPPPD(t *testing.T) {
+	w := newWorld(t, lab.Options{})
+	if err := w.Gateway.InstallPPPD(); err != nil {
+		t.Fatal(err)
+	}
+	serveOn(t, w.Laptop, "127.0.0.1:8080", "the laptop's own")
+	w.upAs("root", "--near", "nat", "--allow", "host", "--far", "pppd notty nodetach noauth noipdefault ipcp-accept-local ipcp-accept-remote defaultroute", "root@gw")
+	p := w.attached(w.Gateway)
+	if page := w.inGuest(p, "busybox", "wget", "-q", "-O", "-", "http://10.0.2.2:8080/"); page != "the laptop's own" {
+		t.Errorf("the page is %q", page)
+	}
+	w.nothingOfOurs(w.Gateway)
+	w.rootDown()
 }

@@ -82,7 +82,9 @@ func (n *near) openSLiRP(ctx context.Context) error {
 		return err
 	}
 	a := p.Agreed()
-	n.port, n.mine = p, tunnel.Agreed{Local: a.Local, Peer: a.Peer, DNS: []netip.Addr{slirpDNS}}
+	// Its net is a /24, whatever address it gives out of it.
+	given := netip.PrefixFrom(a.Local[0].Addr(), 24)
+	n.port, n.mine = p, tunnel.Agreed{Local: []netip.Prefix{given}, Peer: a.Peer, DNS: []netip.Addr{slirpDNS}}
 	return nil
 }
 
@@ -90,7 +92,7 @@ func (n *near) openSLiRP(ctx context.Context) error {
 // far side gave.
 func (n *near) openPPPD(ctx context.Context) error {
 	p, err := n.startNear(ctx, func(v4 *ppp.IPv4) {
-		v4.Local, v4.DNS = within(n.networks[0], hostTwo), n.agreed.DNS
+		v4.Local, v4.DNS = within(n.networks[0], hostTwo), resolversFor(n.agreed.DNS)
 		if len(n.agreed.Peer) > 0 {
 			v4.Local = n.agreed.Peer[0]
 		}
@@ -102,4 +104,16 @@ func (n *near) openPPPD(ctx context.Context) error {
 	}
 	n.port = p
 	return nil
+}
+
+// resolversFor are those of the resolvers that IPCP can name: two of IPv4 (RFC
+// 1877, section 1).
+func resolversFor(all []netip.Addr) []netip.Addr {
+	var list []netip.Addr
+	for _, a := range all {
+		if a.Is4() && len(list) < 2 {
+			list = append(list, a)
+		}
+	}
+	return list
 }

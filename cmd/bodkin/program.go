@@ -55,6 +55,9 @@ func (n *near) openProgram(ctx context.Context) error {
 			n.agreed.DNS = []netip.Addr{slirpDNS}
 		}
 	}
+	if n.config.Near.Kind == config.Tun {
+		n.sayWhatStays()
+	}
 	l := &keptLink{Port: p, now: p, stream: s}
 	if !n.config.Once {
 		n.redialling = true
@@ -62,11 +65,27 @@ func (n *near) openProgram(ctx context.Context) error {
 	}
 	n.set(func(st *Status) {
 		n.link = l
+		if n.config.Near.Kind == config.Tun {
+			st.Routes = n.routes()
+		}
 		st.Carrier, st.Encrypted = n.way.text, n.way.encrypted
 		st.Far, st.FarHalf = n.config.Far.String(), "by PPP"
 		st.Addresses, st.MTU = n.agreed.Local, n.agreed.MTU
 	})
 	return nil
+}
+
+// sayWhatStays warns of prefixes that the far side gives no address for.
+func (n *near) sayWhatStays() {
+	for _, p := range n.config.Routes {
+		switch {
+		case slices.Contains(n.routes(), p):
+		case p.Bits() == 0:
+			n.warn("%s speaks no IPv6: it is refused while the tunnel is up, and does not go around it", n.config.Far)
+		default:
+			n.warn("%s speaks no IPv6: %s is left as it is", n.config.Far, p)
+		}
+	}
 }
 
 // dialProgram logs in, starts the far side's emulator and speaks PPP to it. before
@@ -96,7 +115,7 @@ func (n *near) dialProgram(ctx context.Context, before tunnel.Agreed) (*ppp.Link
 		v4.AskDNS = true
 	case !n.config.Near.LetsIn(): // the NAT here gives the addresses
 		v4.Local, v4.Remote = n.mine.Peer[0], n.mine.Local[0].Addr()
-		v4.DNS = n.mine.DNS
+		v4.DNS = resolversFor(n.mine.DNS)
 	case far.Kind == config.SLiRP: // it gives them, but does not know its own
 		v4.AcceptLocal, v4.Remote, v4.AskDNS = true, within(defaultNetworks[0], hostTwo), true
 	default:
