@@ -42,6 +42,8 @@ var contenders = []contender{
 	{"sshw", "ssh -w", true, (*bench).openSSHTunnel},
 	{"sshuttle", "sshuttle", false, (*bench).openSSHuttle},
 	{"ssh", "bodkin over ssh", true, (*bench).openBodkin},
+	{"ppp", "bodkin, PPP over ssh to bodkin slirp", true, (*bench).openPPP},
+	{"slirp", "bodkin, PPP over ssh to the real slirp", false, (*bench).openSlirp},
 	{"tcp-tun", "bodkin over tcp, to a tun", true, (*bench).openPlainKernel},
 	{"tcp-nat", "bodkin over tcp, to usernat", true, (*bench).openPlainNAT},
 }
@@ -138,6 +140,17 @@ func (b *bench) openBodkin(ctx context.Context) (way, error) {
 	w, err := b.up(ctx, args...)
 	b.upTime = time.Since(began)
 	return w, err
+}
+
+// openPPP speaks PPP instead of bodkin's own link: packets of 1,500 octets, each
+// in a frame with escapes and a checksum.
+func (b *bench) openPPP(ctx context.Context) (way, error) {
+	return b.up(ctx, "me@gw", lab.Web4.String()+"/32", "--dns", "off", "-e", "ssh -c "+cipher, "--far", "cmd:bodkin slirp ppp")
+}
+
+// openSlirp has the real slirp at the far side, which forwards no ping.
+func (b *bench) openSlirp(ctx context.Context) (way, error) {
+	return b.up(ctx, "me@gw", lab.Web4.String()+"/32", "--dns", "off", "-e", "ssh -c "+cipher, "--far", "slirp")
 }
 
 // up starts bodkin as the laptop's account.
