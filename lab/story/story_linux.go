@@ -129,6 +129,12 @@ func (s *scene) play(ctx context.Context) error {
 	s.chapter("bodkin down")
 	s.one(ctx, step{line: "bodkin down"})
 
+	s.chapter("Where nothing can be put: PPP to the gateway's own SLiRP")
+	if s.one(ctx, step{line: "bodkin up -d --far slirp me@gw"}) {
+		s.one(ctx, step{line: "curl -sS -m 5 http://web.example/", want: regexp.MustCompile(`^bodkin lab`), note: "by name, through a program of 1996"})
+		s.one(ctx, step{line: "bodkin down"})
+	}
+
 	s.chapter("What went outside the tunnel, and what is left")
 	if err := s.aftermath(before); err != nil {
 		return err
