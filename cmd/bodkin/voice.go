@@ -213,7 +213,11 @@ func (v *voice) progress(what string, done, total int64) {
 func (v *voice) up(u *config.Up) {
 	v.printf("%s in %.2f s: %s\n", v.paint("1;32", u.Name+" is up"), time.Since(v.start).Seconds(), goesWhere(u))
 	if u.Near.Kind == config.Tun && u.TakesEverything() {
-		v.printf("  try   curl https://www.example.com    ping 1.1.1.1\n")
+		try := "curl https://www.example.com"
+		if u.Far.Kind != config.SLiRP { // which carries no ping beyond its host
+			try += "    ping 1.1.1.1"
+		}
+		v.printf("  try   %s\n", try)
 	}
 	if u.Detach {
 		v.printf("  look  bodkin status\n  stop  bodkin down %s\n", u.Name)
