@@ -12,7 +12,7 @@ exec 2>init
 while read -r module; do
 	busybox insmod "$module"
 done <modules
-ip link set lo up
+ip -batch network
 echo 1 >/proc/sys/net/ipv4/ip_forward
 echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
 

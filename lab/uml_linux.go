@@ -3,7 +3,10 @@ package lab
 import (
 	_ "embed"
 	"fmt"
+	"net/netip"
 	"os/exec"
+
+	"github.com/vishvananda/netlink"
 )
 
 //go:embed uml_pppd.sh
@@ -34,4 +37,53 @@ func (m *Machine) InstallPPPD() error {
 		return err
 	}
 	return m.WriteFile("/usr/local/bin/pppd", umlPPPD, 0o755, "root")
+}
+
+// Where the gateway's guest is connected, see uml_pppd.sh.
+const pppdCard = "lab-pppd"
+
+var (
+	pppdGateway4 = netip.MustParseAddr("192.168.9.1")
+	pppdGuest4   = netip.MustParseAddr("192.168.9.2")
+)
+
+// RoutePPPD gives the pppd that an account of the gateway runs the internet: a card
+// in its guest, and the gateway forwards. Addresses of peers names those of the
+// other ends of its links, which the internet then knows the way to. There is one
+// card, for one guest at a time.
+func (l *Lab) RoutePPPD(account string, peers netip.Prefix) error {
+	m := l.Gateway
+	err := m.Do(func() error {
+		a, err := lookupAccount(account)
+		if err != nil {
+			return err
+		}
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name = pppdCard
+		return netlink.LinkAdd(&netlink.Tuntap{
+			LinkAttrs: attrs, Mode: netlink.TUNTAP_MODE_TAP, Flags: netlink.TUNTAP_NO_PI,
+			Owner: a.uid, Group: a.gid,
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("lab: gateway: making the card of pppd's guest: %w", err)
+	}
+	if err := m.linkUp(pppdCard); err != nil {
+		return err
+	}
+	if err := m.addAddrs(pppdCard, nets(pppdGateway4, 30)); err != nil {
+		return err
+	}
+	if err := m.SetSysctl("net/ipv4/ip_forward", "1"); err != nil {
+		return err
+	}
+	for _, r := range []route{
+		{m, peers.String(), pppdGuest4},
+		{l.Internet, peers.String(), GatewayOut4},
+	} {
+		if err := r.add(); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -14,6 +14,7 @@
 #	ppp/     the guest's /etc/ppp: this machine's, as far as it may be read,
 #	         other scripts and options
 #	fstab    the guest's
+#	network  the guest's own, for ip -batch
 #	modules  what the guest's kernel needs, in order
 #	ask      FIFO: "run N", which runs N.sh, or "signal TERM", for pppd
 #	tell     FIFO: "up ipv4 ppp0 LOCAL REMOTE", "down ipv4 ...", "ran N STATUS"
@@ -70,6 +71,17 @@ none /mnt hostfs $run
 none /etc/ppp hostfs $run/ppp
 END
 
+echo link set lo up >"$run/network"
+card=
+if [ -e /sys/class/net/lab-pppd ]; then # see Lab.RoutePPPD
+	card=vec0:transport=tap,ifname=lab-pppd
+	cat >>"$run/network" <<-END
+		address add 192.168.9.2/30 dev vec0
+		link set vec0 up
+		route add default via 192.168.9.1
+	END
+fi
+
 kernel=$(echo /usr/lib/uml/modules/*)
 for name in ipv6 ppp_async ppp_deflate; do # what each needs first, the last one first of all
 	sed -n "s|^\\(kernel/.*/$name\\.ko\\): *|\\1 |p" "$kernel/modules.dep" |
@@ -87,7 +99,7 @@ exec 7<>"$run/ask" 8<>"$run/tell" 9<>"$run/alive"
 setsid setarch --addr-no-randomize linux.uml \
 	mem=64M quiet rootfstype=hostfs ro "init=/usr/local/lib/lab/pppd-init" "run=$run" \
 	"uml_dir=$run" umid=guest con=null con0=null,null ssl=null \
-	ssl0=fd:3,fd:4 ssl1=fd:7,fd:8 \
+	ssl0=fd:3,fd:4 ssl1=fd:7,fd:8 ${card:+"$card"} \
 	initcall_blacklist=raid6_select_algo,calibrate_xor_blocks,register_xor_blocks \
 	9<&- </dev/null >"$run/console" 2>&1 &
 guest=$!

@@ -137,7 +137,10 @@ func (l live) run() {
 	}
 	if p.pppd != nil {
 		status, err := p.pppd.Exit(l.ctx)
-		if err != nil || status != l.status {
+		if status == 16 && (l.fails == OurSecret || l.fails == PeerRefused) && strings.Contains(p.log(), "authentication") {
+			status = l.status // pppd forgets why if it sees the line go before it has read our last frame
+		}
+		if err != nil || status != l.status && l.status >= 0 {
 			l.Errorf("pppd ended with status %d, %v, want %d\n%s", status, err, l.status, p.log())
 		}
 	}
