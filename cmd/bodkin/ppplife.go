@@ -219,8 +219,11 @@ type attempt struct {
 	isUp    bool // packets could pass
 	idle    bool // it ended because nothing did
 
-	line    *pppLine
-	link    *ppp.Link
+	line *pppLine
+	link *ppp.Link
+
+	connected bool // that has been said
+
 	scripts *pppScripts
 	facts   pppFacts
 	events  pppEvents
@@ -231,6 +234,11 @@ type attempt struct {
 func (a *attempt) run(life context.Context) (err error) {
 	ctx, cancel := context.WithCancelCause(life)
 	defer cancel(nil)
+	defer func() {
+		if a.connected {
+			a.log.printf("Connection terminated.")
+		}
+	}()
 	var waiting sync.WaitGroup
 	defer waiting.Wait()
 	over := make(chan struct{})
@@ -311,6 +319,7 @@ func (a *attempt) carry(ctx context.Context) error {
 		c.Record = f
 	}
 	a.log.printf("Connect: %s <--> %s", a.facts.device, a.line.name)
+	a.connected = true
 	link, err := ppp.Open(ctx, a.line.stream, c)
 	a.tellAuth()
 	defer a.leave()
@@ -352,9 +361,9 @@ func (a *attempt) watch(ctx context.Context, joined <-chan error) error {
 	}
 	idle := newIdleness(life.Idle, func() uint64 { s := a.link.Stats(); return s.PacketsIn + s.PacketsOut })
 	defer idle.stop()
-	end := func(status int, reason string) error {
+	end := func(status int, reason, toPeer string) error {
 		a.log.printf("%s", reason)
-		a.terminate(reason)
+		a.terminate(toPeer)
 		<-joined
 		return pppSilent(status, reason)
 	}
@@ -363,13 +372,13 @@ func (a *attempt) watch(ctx context.Context, joined <-chan error) error {
 		case err := <-joined:
 			return a.ended(ctx, err)
 		case <-ctx.Done():
-			return end(pppUserRequest, context.Cause(ctx).Error())
+			return end(pppUserRequest, context.Cause(ctx).Error(), "User request")
 		case <-expired:
-			return end(pppMaxConnect, "Connect time expired")
+			return end(pppMaxConnect, "Connect time expired", "Connect time expired")
 		case <-idle.tick():
 			if idle.expired() {
 				a.idle = true
-				return end(pppIdle, "Terminating connection due to lack of activity.")
+				return end(pppIdle, "Terminating connection due to lack of activity.", "Link inactive")
 			}
 		case <-a.host.gone():
 			a.terminate("no network interface")
@@ -512,5 +521,4 @@ func (a *attempt) leave() {
 		a.log.printf("Sent %d bytes, received %d bytes.", a.facts.sent, a.facts.received)
 	}
 	a.scripts.wait(a.options.Life.ChildTimeout)
-	a.log.printf("Connection terminated.")
 }

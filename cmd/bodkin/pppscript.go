@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"os/exec"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/bodkin-net/bodkin/carrier"
+	"github.com/bodkin-net/bodkin/pty"
 )
 
 // A switchboard lets commands speak on a line before PPP does, and after it: chat,
@@ -82,17 +82,19 @@ func (s *switchboard) alive() bool {
 	}
 }
 
-// run runs a command for sh with the line as its standard input and output, and
-// what it says aside to words. It ends when the command does, when ctx does, which
-// ends the command, or when the line does.
+// run runs a command for sh with a terminal of its own as standard input and
+// output, joined to the line, since chat wants one; what it says aside goes to words.
+// It ends when the command does, and ends the command when ctx does.
 func (s *switchboard) run(ctx context.Context, script string, words io.Writer) error {
-	near, far, err := socketPair()
+	near, far, err := pty.Open()
 	if err != nil {
 		return err
 	}
 	defer near.Close()
 	defer far.Close()
-	cmd := exec.CommandContext(ctx, "sh", "-c", script)
+	running, kill := context.WithCancel(ctx)
+	defer kill()
+	cmd := exec.CommandContext(running, "sh", "-c", script)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = scriptPatience
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = far, far, words
@@ -101,12 +103,18 @@ func (s *switchboard) run(ctx context.Context, script string, words io.Writer) e
 	}
 	var moving sync.WaitGroup
 	ended := make(chan struct{})
-	moving.Go(func() { s.feed(near, ended) })
+	moving.Go(func() {
+		if !s.feed(near, ended) {
+			late := time.AfterFunc(scriptPatience, kill) // the line is gone: time for the last words
+			<-ended
+			late.Stop()
+		}
+	})
 	moving.Go(func() { io.Copy(s.line, near) })
 	err = cmd.Wait()
 	close(ended)
 	near.SetWriteDeadline(time.Unix(1, 0))
-	shutWrites(far) // the copy to the line ends with what is there
+	near.SetReadDeadline(time.Now().Add(lastWords))
 	moving.Wait()
 	s.rest = append(unread(far), s.rest...)
 	if cause := context.Cause(ctx); cause != nil {
@@ -115,28 +123,30 @@ func (s *switchboard) run(ctx context.Context, script string, words io.Writer) e
 	return err
 }
 
-// feed gives a command what comes in, until it has ended. What was not taken stays
-// in rest.
-func (s *switchboard) feed(to net.Conn, ended <-chan struct{}) {
+// lastWords is how long what a command wrote before it ended may take to the line.
+// It is on this machine already, in a terminal's buffer; but somebody whom the
+// command left behind may have the terminal open, so that no end of it is seen.
+const lastWords = 100 * time.Millisecond
+
+// feed gives a command what comes in, until it has ended, or reports false if the
+// line has. What was not taken stays in rest.
+func (s *switchboard) feed(to io.Writer, ended <-chan struct{}) bool {
 	for {
 		if len(s.rest) > 0 {
 			n, err := to.Write(s.rest)
 			if s.rest = s.rest[n:]; err != nil {
-				return
+				return true
 			}
 			continue
 		}
 		select {
 		case b, ok := <-s.in:
 			if !ok {
-				if c, ok := to.(interface{ CloseWrite() error }); ok {
-					c.CloseWrite() // the command reads the end of the line
-				}
-				return
+				return false
 			}
 			s.rest = b
 		case <-ended:
-			return
+			return true
 		}
 	}
 }
@@ -222,10 +232,4 @@ func (l *pppLine) runOn(ctx context.Context, name, script string, status int) er
 		return pppFailed(status, "", withWords(fmt.Errorf("the %s command failed: %s", name, exit.ProcessState), l.words.Last()))
 	}
 	return pppFailed(status, "", fmt.Errorf("the %s command: %w", name, err))
-}
-
-// fileConn makes a connection of one end of a pair.
-func fileConn(f *os.File) (net.Conn, error) {
-	defer f.Close()
-	return net.FileConn(f)
 }

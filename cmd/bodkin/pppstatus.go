@@ -103,7 +103,7 @@ func linkStatus(ctx context.Context, err error, up bool, words string) error {
 	case ppp.Hangup:
 		return pppFailed(pppHangup, "", withWords(err, words))
 	case ppp.Loop:
-		return pppFailed(pppLoop, "nobody speaks PPP there, and what we send comes back: a shell's echo?", err)
+		return pppFailed(pppLoop, "is it a shell that echoes? connect can start what speaks PPP there", err)
 	case ppp.PeerTerminated:
 		if up {
 			return nil

@@ -1,0 +1,7 @@
+//go:build !unix
+
+package main
+
+import "os"
+
+func unread(*os.File) []byte { return nil }
