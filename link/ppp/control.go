@@ -146,7 +146,7 @@ func (l *Link) goodbyeOf(p packet) error {
 		text = fmt.Sprintf(", saying %q", words)
 	}
 	if l.lcpLayer.authRefused && !l.four.ever && !l.six.ever {
-		return errorf(OurSecret, nil, "lcp: the peer ended the link%s: it asked us to prove who we are, which we refused", text)
+		return errorf(OurSecret, nil, "lcp: the peer ended the link%s: it asked us to prove who we are, in a way that we do not", text)
 	}
 	return errorf(kind, nil, "lcp: the peer ended the link%s", text)
 }

@@ -66,7 +66,7 @@ type lcp struct {
 
 	askMRU      bool
 	authAt      int  // ours.Auth in require; len(require) when all are refused
-	authRefused bool // the peer was refused a way to prove who we are
+	authRefused bool // the peer asked us to prove who we are in a way that we do not
 
 	loops int // how often our own request came back
 }
@@ -149,12 +149,13 @@ func (l *lcp) consider(o option) (verdict, []byte) {
 		p, ok := auth.ParseOption(o.value)
 		if ok && slices.Contains(l.permit, p) {
 			l.peer.Auth, l.peer.Proves = p, true
+			l.authRefused = false
 			return take, nil
 		}
+		l.authRefused = true
 		if len(l.permit) > 0 {
 			return nak, l.permit[0].Option()
 		}
-		l.authRefused = true
 	case optMagic:
 		if len(o.value) != 4 || l.want.NoMagic {
 			break

@@ -4,23 +4,34 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/bodkin-net/bodkin/carrier"
+	"github.com/bodkin-net/bodkin/link/ppp/auth"
 	"github.com/bodkin-net/bodkin/tunnel"
 )
 
 // A line is one end of a pair of octet streams in memory. Writes block while the
 // other side has depth octets unread.
 type line struct {
-	in, out *half
-	unsafe  carrier.ByteSet
+	in, out         *half
+	unsafe          carrier.ByteSet
+	detached, ended atomic.Bool // Close leaves the line alone, and only ends this end
+}
+
+// again returns the same end for another Link; what is under way is lost.
+func (e *line) again() *line {
+	e.in.discard()
+	return &line{in: e.in, out: e.out}
 }
 
 type half struct {
@@ -30,6 +41,14 @@ type half struct {
 	depth  int
 	most   int // octets a read gets
 	closed bool
+	lose   func() bool // whether a write is lost; nil: none
+}
+
+func (h *half) discard() {
+	h.mu.Lock()
+	h.octets = nil
+	h.cond.Broadcast()
+	h.mu.Unlock()
 }
 
 func newHalf() *half {
@@ -43,21 +62,14 @@ func newLine() (a, b *line) {
 	return &line{in: ba, out: ab}, &line{in: ab, out: ba}
 }
 
-func (h *half) close() {
-	h.mu.Lock()
-	h.closed = true
-	h.cond.Broadcast()
-	h.mu.Unlock()
-}
-
 func (e *line) stream() carrier.Stream { return carrier.Stream{ReadWriteCloser: e, Unsafe: e.unsafe} }
 
 func (e *line) Read(p []byte) (int, error) {
 	h := e.in
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for len(h.octets) == 0 {
-		if h.closed {
+	for len(h.octets) == 0 || e.ended.Load() {
+		if h.closed || e.ended.Load() {
 			return 0, io.EOF
 		}
 		h.cond.Wait()
@@ -72,20 +84,27 @@ func (e *line) Write(p []byte) (int, error) {
 	h := e.out
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for len(h.octets) >= h.depth && !h.closed {
+	for len(h.octets) >= h.depth && !h.closed && !e.ended.Load() {
 		h.cond.Wait()
 	}
-	if h.closed {
+	if h.closed || e.ended.Load() {
 		return 0, net.ErrClosed
 	}
-	h.octets = append(h.octets, p...)
+	if h.lose == nil || !h.lose() {
+		h.octets = append(h.octets, p...)
+	}
 	h.cond.Broadcast()
 	return len(p), nil
 }
 
 func (e *line) Close() error {
-	e.in.close()
-	e.out.close()
+	e.ended.Store(true)
+	for _, h := range []*half{e.in, e.out} {
+		h.mu.Lock()
+		h.closed = h.closed || !e.detached.Load()
+		h.cond.Broadcast()
+		h.mu.Unlock()
+	}
 	return nil
 }
 
@@ -207,6 +226,27 @@ func packet6(n int) []byte {
 	return b
 }
 
+// drain reads a Link until it ends, and returns how many packets came.
+func drain(l *Link) (packets int) {
+	batch := make([]tunnel.Packet, tunnel.BatchSize)
+	for {
+		n, err := l.ReadPackets(batch)
+		if err != nil {
+			return packets
+		}
+		packets += n
+	}
+}
+
+// failed checks that err is an *Error of a kind, with words in its reason.
+func failed(t *testing.T, err error, kind ErrorKind, words string) {
+	t.Helper()
+	var e *Error
+	if !errors.As(err, &e) || e.Kind != kind || !strings.Contains(e.Reason, words) {
+		t.Errorf("got %v, want kind %d with %q", err, kind, words)
+	}
+}
+
 // exchange sends a packet and checks that it comes.
 func exchange(t *testing.T, from, to *Link, data []byte) {
 	t.Helper()
@@ -222,4 +262,198 @@ func exchange(t *testing.T, from, to *Link, data []byte) {
 	}
 }
 
-var _ = time.Second
+// An hour on an idle link, with keepalives both ways.
+func TestHourOfKeepalives(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := Config{LCP: LCP{EchoInterval: 30 * time.Second, EchoFailure: 4}}
+		d := c
+		d.IPv4 = serverIPv4
+		a, b, da, _ := openBoth(t, c, d)
+		if a.err != nil || b.err != nil {
+			t.Fatal(a.err, b.err)
+		}
+		time.Sleep(time.Hour)
+		if a.link.Err() != nil || b.link.Err() != nil {
+			t.Error(a.link.Err(), b.link.Err())
+		}
+		asked := 0
+		for _, s := range da.lines {
+			if strings.HasPrefix(s, "sent [LCP EchoReq") {
+				asked++
+			}
+		}
+		if asked != 121 {
+			t.Errorf("%d Echo-Requests in an hour", asked)
+		}
+		exchange(t, a.link, b.link, packet4(40))
+		a.link.Close()
+		<-b.link.Done()
+	})
+}
+
+// A peer that is busy is not asked with EchoAdaptive, and one that is silent is.
+func TestEchoAdaptive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := Config{LCP: LCP{EchoInterval: 10 * time.Second, EchoFailure: 3, EchoAdaptive: true}}
+		a, b, da, _ := openBoth(t, c, Config{IPv4: serverIPv4})
+		if a.err != nil || b.err != nil {
+			t.Fatal(a.err, b.err)
+		}
+		go drain(a.link)
+		for range 100 {
+			time.Sleep(time.Second)
+			b.link.WritePackets([]tunnel.Packet{{Data: packet4(40)}})
+		}
+		da.mu.Lock()
+		before := strings.Count(strings.Join(da.lines, "\n"), "sent [LCP EchoReq")
+		da.mu.Unlock()
+		time.Sleep(100 * time.Second)
+		da.mu.Lock()
+		after := strings.Count(strings.Join(da.lines, "\n"), "sent [LCP EchoReq")
+		da.mu.Unlock()
+		if before != 1 || after < 5 {
+			t.Errorf("%d Echo-Requests while busy, then %d", before, after-before)
+		}
+		a.link.Close()
+		<-b.link.Done()
+	})
+}
+
+// Frames get lost, each way, and the link comes up.
+func TestOpenWithLoss(t *testing.T) {
+	for seed := range uint64(20) {
+		synctest.Test(t, func(t *testing.T) {
+			ea, eb := newLine()
+			random := rand.New(rand.NewPCG(seed, 0))
+			lose := func() bool { return random.IntN(3) == 0 }
+			ea.out.lose, eb.out.lose = lose, lose
+			c := Config{LCP: LCP{Timers: Timers{MaxConfigure: 30}}, IPv4: IPv4{Timers: Timers{MaxConfigure: 30}}, IPv6: IPv6{Off: true}}
+			d := c
+			d.IPv4.Local, d.IPv4.Remote = serverAddr, clientAddr
+			c.Auth, d.Auth = authPair(auth.CHAP, auth.PAP)
+			a, b, _, _ := openOn(t, ea, eb, c, d)
+			if a.err != nil || b.err != nil {
+				t.Fatalf("seed %d: %v, %v", seed, a.err, b.err)
+			}
+			ea.out.lose, eb.out.lose = nil, nil
+			time.Sleep(10 * time.Second) // one of them may not know yet that the other one knows
+			exchange(t, a.link, b.link, packet4(40))
+			a.link.Close()
+			<-b.link.Done()
+		})
+	}
+}
+
+// A slow machine: one octet for each read.
+func TestOpenOctetByOctet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ea, eb := newLine()
+		ea.in.most, eb.in.most = 1, 1
+		a, b, _, _ := openOn(t, ea, eb, Config{}, Config{IPv4: serverIPv4})
+		if a.err != nil || b.err != nil {
+			t.Fatal(a.err, b.err)
+		}
+		exchange(t, a.link, b.link, packet4(1500))
+		a.link.Close()
+		<-b.link.Done()
+	})
+}
+
+// One end waits for the other; and one that comes late finds a passive one.
+func TestSilentAndPassive(t *testing.T) {
+	tests := []struct {
+		name string
+		lcp  LCP
+		late time.Duration
+	}{
+		{"silent", LCP{Silent: true}, 0},
+		{"silent for long", LCP{Silent: true}, time.Hour},
+		{"passive", LCP{Passive: true}, time.Hour},
+		{"settling", LCP{Settle: time.Second}, 0},
+		{"settling longer than it takes", LCP{Settle: time.Hour}, time.Minute},
+	}
+	for _, tt := range tests {
+		synctest.Test(t, func(t *testing.T) {
+			ea, eb := newLine()
+			da := &diary{t: t, name: "a"}
+			opened := make(chan result)
+			go func() {
+				l, err := Open(context.Background(), ea.stream(), da.config(Config{LCP: tt.lcp}))
+				opened <- result{l, err}
+			}()
+			time.Sleep(tt.late)
+			eb.in.discard() // who comes late finds nothing old on the line
+			b, err := Open(context.Background(), eb.stream(), Config{IPv4: serverIPv4})
+			a := <-opened
+			if err != nil || a.err != nil {
+				t.Fatalf("%s: %v, %v", tt.name, err, a.err)
+			}
+			if first := da.lines[0]; tt.lcp.Silent && !strings.HasPrefix(first, "rcvd") {
+				t.Errorf("%s: it began with %s", tt.name, first)
+			}
+			b.Close()
+			<-a.link.Done()
+		})
+	}
+}
+
+// Two silent ends wait until the caller has enough.
+func TestBothSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ea, eb := newLine()
+		c := Config{LCP: LCP{Silent: true}}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+		defer cancel()
+		go func() {
+			l, err := Open(ctx, eb.stream(), c)
+			if l != nil || err == nil {
+				t.Error("it came up")
+			}
+		}()
+		l, err := Open(ctx, ea.stream(), c)
+		if l != nil || !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		synctest.Wait()
+	})
+}
+
+// A peer that starts anew on the same line gets a link, and new addresses; what was
+// agreed before holds no more.
+func TestPeerStartsAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ea, eb := newLine()
+		a, b, da, _ := openOn(t, ea, eb, Config{}, Config{IPv4: serverIPv4})
+		if a.err != nil || b.err != nil {
+			t.Fatal(a.err, b.err)
+		}
+		go drain(a.link)
+		before := a.link.Agreed()
+		ea.out.lose = func() bool { return true } // the old peer's goodbye is not heard
+		eb.out.lose = ea.out.lose
+		eb.detached.Store(true)
+		b.link.Close()
+		ea.out.lose, eb.out.lose = nil, nil
+		time.Sleep(10 * time.Second)
+		other := serverIPv4
+		other.Remote = netip.MustParseAddr("10.0.2.77")
+		again, err := Open(context.Background(), eb.again().stream(), Config{IPv4: other})
+		if err != nil {
+			t.Fatal(err)
+		}
+		after := a.link.Agreed()
+		if before.Local[0].Addr() != clientAddr || after.Local[0].Addr() != other.Remote || len(after.Local) != 2 {
+			t.Errorf("before %+v, after %+v", before, after)
+		}
+		want := []EventKind{LinkUp, IPv4Up, IPv6Up, IPv4Down, IPv6Down, LinkDown, LinkUp, IPv4Up, IPv6Up}
+		got := da.kinds()
+		slices.Sort(got[1:3])
+		slices.Sort(got[7:])
+		if !slices.Equal(got, want) {
+			t.Errorf("events %v, want %v", got, want)
+		}
+		exchange(t, a.link, again, packet4(100))
+		again.Close()
+		<-a.link.Done()
+	})
+}
