@@ -30,7 +30,9 @@ func (c *cotty) run(ctx context.Context, out, errw io.Writer, ready func()) (err
 			return &sideError{err, statusSide}
 		}
 		defer log.Close()
-		errw = &cottyLog{file: log}
+		errw = &cottyLog{w: log, dated: true}
+	} else if _, ok := errw.(*os.File); !ok {
+		errw = &cottyLog{w: errw} // which two commands may write to
 	}
 	first, second, err := c.open(ctx, out, errw)
 	if err != nil {
@@ -153,24 +155,28 @@ func (c *cotty) verdict(errw io.Writer, err error, first, second *side) error {
 // logged puts an error into the log too, if there is one.
 func (c *cotty) logged(errw io.Writer, err error) error {
 	var silent *silentError
-	if log, ok := errw.(*cottyLog); ok && err != nil && !errors.As(err, &silent) {
+	if log, ok := errw.(*cottyLog); ok && log.dated && err != nil && !errors.As(err, &silent) {
 		sayError(log, err)
 	}
 	return err
 }
 
-// A cottyLog is a log with a time before each line.
+// A cottyLog takes what several goroutines say. It may put the time before each line.
 type cottyLog struct {
-	mu   sync.Mutex
-	file *os.File
+	mu    sync.Mutex
+	w     io.Writer
+	dated bool
 }
 
 func (l *cottyLog) Write(text []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !l.dated {
+		return l.w.Write(text)
+	}
 	now := time.Now().Format(time.RFC3339)
 	for line := range strings.Lines(string(text)) {
-		if _, err := fmt.Fprintf(l.file, "%s %s", now, line); err != nil {
+		if _, err := fmt.Fprintf(l.w, "%s %s", now, line); err != nil {
 			return 0, err
 		}
 	}
