@@ -279,21 +279,26 @@ func Line() (one, other *os.File, err error) {
 	return os.NewFile(uintptr(fds[0]), "line"), os.NewFile(uintptr(fds[1]), "line"), nil
 }
 
-// TTYLine makes a pty pair, its tty raw and without echo.
-func TTYLine() (control, tty *os.File, err error) {
+// TTY makes a pty pair as a login has it: it echoes, and sees to lines and signals.
+func TTY() (control, tty *os.File, err error) { return openPTY(false) }
+
+// TTYLine makes a pty pair for PPP: its tty is raw and does not echo.
+func TTYLine() (control, tty *os.File, err error) { return openPTY(true) }
+
+func openPTY(raw bool) (control, tty *os.File, err error) {
 	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("lab: making a tty: %w", err)
 	}
-	if tty, err = openTTY(fd); err != nil {
+	if tty, err = openTTY(fd, raw); err != nil {
 		unix.Close(fd)
 		return nil, nil, fmt.Errorf("lab: making a tty: %w", err)
 	}
 	return os.NewFile(uintptr(fd), "ptmx"), tty, nil
 }
 
-// openTTY opens the other end of a pty and makes it raw.
-func openTTY(control int) (*os.File, error) {
+// openTTY opens the other end of a pty.
+func openTTY(control int, raw bool) (*os.File, error) {
 	if err := unix.IoctlSetPointerInt(control, unix.TIOCSPTLCK, 0); err != nil {
 		return nil, err
 	}
@@ -306,16 +311,18 @@ func openTTY(control int) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
-	if err == nil {
-		t.Iflag, t.Oflag, t.Lflag = 0, 0, 0
-		t.Cflag = unix.CS8 | unix.CREAD | unix.CLOCAL | unix.B38400
-		t.Cc[unix.VMIN], t.Cc[unix.VTIME] = 1, 0
-		err = unix.IoctlSetTermios(fd, unix.TCSETS, t)
-	}
-	if err != nil {
-		unix.Close(fd)
-		return nil, err
+	if raw {
+		t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+		if err == nil {
+			t.Iflag, t.Oflag, t.Lflag = 0, 0, 0
+			t.Cflag = unix.CS8 | unix.CREAD | unix.CLOCAL | unix.B38400
+			t.Cc[unix.VMIN], t.Cc[unix.VTIME] = 1, 0
+			err = unix.IoctlSetTermios(fd, unix.TCSETS, t)
+		}
+		if err != nil {
+			unix.Close(fd)
+			return nil, err
+		}
 	}
 	return os.NewFile(uintptr(fd), path), nil
 }

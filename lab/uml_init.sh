@@ -23,10 +23,10 @@ stty raw -echo </dev/ttyS1
 case " $* " in
 *" notty "*)
 	stty raw -echo </dev/ttyS0
-	pppd "$@" </dev/ttyS0 >/dev/ttyS0 2>errors &
+	/usr/local/lib/lab/pppd "$@" </dev/ttyS0 >/dev/ttyS0 2>errors &
 	;;
 *)
-	pppd /dev/ttyS0 115200 "$@" </dev/null >/dev/null 2>errors &
+	/usr/local/lib/lab/pppd /dev/ttyS0 115200 "$@" </dev/null >/dev/null 2>errors &
 	;;
 esac
 pppd=$!

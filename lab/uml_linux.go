@@ -4,9 +4,11 @@ import (
 	_ "embed"
 	"fmt"
 	"net/netip"
+	"os"
 	"os/exec"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 //go:embed uml_pppd.sh
@@ -15,8 +17,13 @@ var umlPPPD []byte
 //go:embed uml_init.sh
 var umlInit []byte
 
-// umlInitPath is where uml_pppd.sh looks for uml_init.sh.
-const umlInitPath = "/usr/local/lib/lab/pppd-init"
+// umlInitPath is where uml_pppd.sh looks for uml_init.sh, and that for pppd: a copy,
+// as Debian's may be run by root and its group dip alone.
+const (
+	umlInitPath = "/usr/local/lib/lab/pppd-init"
+	umlPPPDPath = "/usr/local/lib/lab/pppd"
+	pppdProgram = "/usr/sbin/pppd"
+)
 
 // InstallPPPD gives the machine a pppd that works though the kernel here may have
 // no PPP: a program of that name, ahead of Debian's in every account's path, which
@@ -26,12 +33,19 @@ const umlInitPath = "/usr/local/lib/lab/pppd-init"
 func (m *Machine) InstallPPPD() error {
 	for _, need := range []struct{ program, pkg string }{
 		{"/usr/bin/linux.uml", "user-mode-linux"},
-		{"/usr/sbin/pppd", "ppp"},
+		{pppdProgram, "ppp"},
 		{"busybox", "busybox"},
 	} {
 		if _, err := exec.LookPath(need.program); err != nil {
 			return fmt.Errorf("lab: %s: installing pppd: %s is missing (Debian's package %s)", m.Name, need.program, need.pkg)
 		}
+	}
+	binary, err := os.ReadFile(pppdProgram)
+	if err != nil {
+		return fmt.Errorf("lab: %s: installing pppd: %w", m.Name, err)
+	}
+	if err := m.WriteFile(umlPPPDPath, binary, 0o755, "root"); err != nil {
+		return err
 	}
 	if err := m.WriteFile(umlInitPath, umlInit, 0o755, "root"); err != nil {
 		return err
@@ -56,6 +70,9 @@ func (l *Lab) RoutePPPD(account string, peers netip.Prefix) error {
 	err := m.Do(func() error {
 		a, err := lookupAccount(account)
 		if err != nil {
+			return err
+		}
+		if err := openTUN(); err != nil {
 			return err
 		}
 		attrs := netlink.NewLinkAttrs()
@@ -86,4 +103,24 @@ func (l *Lab) RoutePPPD(account string, peers netip.Prefix) error {
 		}
 	}
 	return nil
+}
+
+// openTUN lets every account of the calling thread's machine open /dev/net/tun, as
+// udev does and not every container.
+func openTUN() error {
+	const dir, device, mode = "/dev/net", "/dev/net/tun", 0o666
+	var st unix.Stat_t
+	if err := unix.Stat(device, &st); err != nil {
+		return fmt.Errorf("reading %s: %w", device, err)
+	}
+	if st.Mode&mode == mode {
+		return nil
+	}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID, "mode=0755"); err != nil {
+		return fmt.Errorf("mounting on %s: %w", dir, err)
+	}
+	if err := unix.Mknod(device, unix.S_IFCHR|mode, int(st.Rdev)); err != nil {
+		return fmt.Errorf("making %s: %w", device, err)
+	}
+	return unix.Chmod(device, mode)
 }
