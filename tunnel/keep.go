@@ -39,6 +39,10 @@ type KeepOptions struct {
 	// Notify, if not nil, is told of every change after the start, in order,
 	// from the Keeper's goroutine. It must not block, nor close the Keeper.
 	Notify func(KeepEvent)
+
+	// Waits says that open waits for the other side to come, and so need not be
+	// waited with, but after an error of its own.
+	Waits bool
 }
 
 // A Keeper is a Port that outlives the Ports it is made of. Make one with Keep.
@@ -100,7 +104,7 @@ func (k *Keeper) run(port *kept) {
 		since := time.Now()
 		cause := k.await(port)
 		port.Close() // wakes whoever is in it
-		if time.Since(since) >= keepLasted {
+		if k.o.Waits || time.Since(since) >= keepLasted {
 			wait = 0
 		}
 		next, after, err := k.reopen(cause, wait)

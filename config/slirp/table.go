@@ -209,13 +209,15 @@ func find(words []string) (*command, []string) {
 
 // A Described command is what a list of commands says of one.
 type Described struct {
-	Name string // with what stands behind it: "asyncmap HEX", and a short form
+	Word string // its name alone
+	Name string // with what stands behind it, and a short form: "asyncmap HEX, -as"
 	Help string
 }
 
 // A Group is the commands about one thing.
 type Group struct {
 	Title    string
+	Does     bool // its commands do something
 	Commands []Described
 }
 
@@ -223,12 +225,12 @@ type Group struct {
 // something, then those that are ignored, then those that are refused.
 func Describe(prefix string) (list []Group) {
 	for _, g := range table {
-		described := Group{Title: g.title}
+		described := Group{Title: g.title, Does: g.commands[0].way == taken}
 		for _, c := range g.commands {
 			if !strings.HasPrefix(c.name, prefix) && (c.short == "" || !strings.HasPrefix(c.short, prefix)) {
 				continue
 			}
-			d := Described{Name: c.name, Help: c.help}
+			d := Described{Word: c.name, Name: c.name, Help: c.help}
 			if c.args != "" {
 				d.Name += " " + c.args
 			}
