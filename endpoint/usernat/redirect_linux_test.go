@@ -272,10 +272,12 @@ func TestRedirectUDPFlood(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer c.Close() // until then its port is nobody else's
 		c.Write([]byte("x"))
-		c.Close()
-		eventually(t, "a visitor", func() bool { return b.nat.Stats().RedirectedUDP == i+1 },
-			func() string { return fmt.Sprintf("%d: %+v", i, b.nat.Stats()) })
+		if eventually(t, "a visitor", func() bool { return b.nat.Stats().RedirectedUDP == i+1 },
+			func() string { return fmt.Sprintf("%d: %+v", i, b.nat.Stats()) }); t.Failed() {
+			return
+		}
 	}
 	if s := b.nat.Stats(); s.UDP != maxVisitors+1 || s.Evicted != 0 {
 		t.Errorf("stats %+v", s)
