@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -22,7 +23,7 @@ import (
 //	cottyside.go     one side: a command, a terminal, a socket
 //	cottysession.go  both sides joined, and how that ended
 func cottyCommand() *cobra.Command {
-	var c cotty
+	c := cotty{patience: lateTime}
 	cmd := &cobra.Command{
 		Use:   "cotty [-d] [options] -- SIDE1 -- SIDE2",
 		Short: "Join two commands, each on a terminal of its own",
@@ -97,6 +98,8 @@ type cotty struct {
 	pidFile string // absolute, as logFile is: a detached process leaves its directory
 	logFile string
 	stderr  string
+
+	patience time.Duration // lateTime
 }
 
 // parse takes the words of both sides, and checks what the flags said.

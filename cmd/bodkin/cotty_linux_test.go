@@ -191,6 +191,26 @@ func TestCottyLastWords(t *testing.T) {
 	}
 }
 
+// TestCottyPatience: last words that the other side does not take do not keep the
+// session for ever, though nothing more moves.
+func TestCottyPatience(t *testing.T) {
+	said := filepath.Join(t.TempDir(), "said")
+	c := cotty{
+		sides:  [2][]string{{"sh", "-c", `head -c 20000 /dev/zero; : >"$0"; exit 5`, said}, {"sleep", "1000"}},
+		stderr: stderrStream, patience: 100 * time.Millisecond,
+	}
+	var errs bytes.Buffer
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	err := c.run(ctx, io.Discard, &errs, func() {})
+	if _, missing := os.Stat(said); missing != nil {
+		t.Fatal("the buffers on the way do not hold what this test assumes")
+	}
+	if exitStatus(err) != 5 || errs.String() != "bodkin: sh ended first: exit status 5\n" {
+		t.Errorf("%v, said %s", err, errs.String())
+	}
+}
+
 func TestCottyStderr(t *testing.T) {
 	heard := filepath.Join(t.TempDir(), "heard")
 	for mode, want := range map[string]string{"stream": "aside\nstream\n", "pass": "stream\n"} {

@@ -17,8 +17,8 @@ import (
 )
 
 // lateTime is how long the last words of a command that has ended may take to be
-// delivered to one that does not read: 130 KiB, which is what all buffers on the way
-// hold, over a modem.
+// delivered to one that does not read: up to 88 KiB, a joinBuffer of package carrier and
+// what Linux keeps for two terminals, over a modem.
 const lateTime = 30 * time.Second
 
 // run opens both sides, joins them, and says how that ended. ready is called when both
@@ -90,7 +90,7 @@ func (c *cotty) join(ctx context.Context, first, second *side) error {
 	defer cancel(nil)
 	for i, s := range []*side{first, second} {
 		if s.process != nil {
-			watching.Go(func() { watchExit(ctx, s.process, i == 1, cancel) })
+			watching.Go(func() { c.watchExit(ctx, s.process, i == 1, cancel) })
 		}
 	}
 	for _, pair := range [][2]*side{{first, second}, {second, first}} {
@@ -103,13 +103,13 @@ func (c *cotty) join(ctx context.Context, first, second *side) error {
 
 // watchExit ends the session some time after a command ended and nobody has its
 // terminal any more, if its last words cannot be delivered for so long.
-func watchExit(ctx context.Context, p *command.Process, second bool, cancel context.CancelCauseFunc) {
+func (c *cotty) watchExit(ctx context.Context, p *command.Process, second bool, cancel context.CancelCauseFunc) {
 	select {
 	case <-ctx.Done():
 		return
 	case <-p.Exited():
 	}
-	late := time.NewTimer(lateTime)
+	late := time.NewTimer(c.patience)
 	defer late.Stop()
 	select {
 	case <-ctx.Done():
