@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -118,9 +119,9 @@ func TestAuth(t *testing.T) {
 func TestChapRechecks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := authPair(auth.CHAP, 0)
-		lost := false
+		var lost atomic.Bool
 		a.Secret = func(client, server string) ([]byte, bool) {
-			if lost {
+			if lost.Load() {
 				return []byte("another"), true
 			}
 			return secrets(client, server)
@@ -134,17 +135,11 @@ func TestChapRechecks(t *testing.T) {
 			time.Sleep(time.Minute)
 			exchange(t, ra.link, rb.link, packet4(40))
 		}
-		challenges := 0
-		for _, s := range db.lines {
-			if len(s) > 20 && s[:20] == "sent [CHAP Challenge" {
-				challenges++
-			}
-		}
-		if challenges < 10 {
-			t.Errorf("%d challenges in ten minutes", challenges)
+		if n := db.count("sent [CHAP Challenge"); n < 10 {
+			t.Errorf("%d challenges in ten minutes", n)
 		}
 		go drain(rb.link)
-		lost = true
+		lost.Store(true)
 		time.Sleep(2 * time.Minute)
 		failed(t, rb.link.Err(), PeerRefused, "")
 		failed(t, ra.link.Err(), OurSecret, "")

@@ -27,11 +27,10 @@ func (l *Link) setAlarms() {
 // frames go out, the Stream is closed, which wakes the reader and the writer, and
 // both are waited for.
 func (l *Link) keep() {
-	timer := time.NewTimer(0)
+	timer := time.AfterFunc(0, func() { signal(l.kick) })
 	defer timer.Stop()
 	for over := false; !over; {
 		select {
-		case <-timer.C:
 		case <-l.kick:
 		case <-l.ended:
 			over = true

@@ -53,8 +53,8 @@ type Link struct {
 	lent    *loan      // owned by ReadPackets
 	rest    []tunnel.Packet
 
-	writing   sync.Mutex
-	buffer    []byte // owned by who holds writing
+	writing   chan struct{} // full while somebody writes: a lock that waits as long as a Stream
+	buffer    []byte        // owned by who holds writing
 	lastWrite time.Time
 	outbox    outbox
 
@@ -136,11 +136,11 @@ func Open(ctx context.Context, s carrier.Stream, c Config) (*Link, error) {
 		return nil, err
 	}
 	l := newLink(s, c)
+	l.do(l.begin)
 	l.running.Add(2)
 	go l.read()
 	go l.write()
 	go l.keep()
-	l.do(l.begin)
 
 	var graceOver <-chan time.Time
 	for {
@@ -174,6 +174,7 @@ func newLink(s carrier.Stream, c Config) *Link {
 		stream:  s,
 		c:       c,
 		batches: make(chan *loan),
+		writing: make(chan struct{}, 1),
 		wake:    make(chan struct{}, 1),
 		kick:    make(chan struct{}, 1),
 		changed: make(chan struct{}, 1),

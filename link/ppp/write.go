@@ -23,8 +23,8 @@ const (
 // writes them at once. Packets of a network protocol that is not open, that are
 // larger than the peer takes, or that are not whole, are dropped and counted.
 func (l *Link) WritePackets(p []tunnel.Packet) error {
-	l.writing.Lock()
-	defer l.writing.Unlock()
+	l.writing <- struct{}{}
+	defer func() { <-l.writing }()
 	for len(p) > 0 {
 		select {
 		case <-l.closing:
@@ -97,8 +97,8 @@ func (l *Link) put(b []byte) error {
 
 // flush writes what is in the outbox.
 func (l *Link) flush() error {
-	l.writing.Lock()
-	defer l.writing.Unlock()
+	l.writing <- struct{}{}
+	defer func() { <-l.writing }()
 	return l.put(l.outbox.appendTo(l.lead()))
 }
 
