@@ -180,7 +180,7 @@ func (w *world) slirpOnce(ctx context.Context) error {
 	defer shell.Wait()
 	defer shell.Process.Kill()
 
-	s, err := farhalf.StartProgram(ctx, carrier.Stream{ReadWriteCloser: tiny{control}}, nonce, "sleep 2; exec slirp ppp")
+	s, err := farhalf.StartProgram(ctx, carrier.Stream{ReadWriteCloser: tiny{control}}, nonce, "(sleep 2); exec slirp ppp")
 	if err != nil {
 		control.Close()
 		return err
