@@ -36,8 +36,7 @@ command, a TCP connection. Behind it is a network interface, for which a small h
 is started as root, or with nat a userspace NAT, which needs no root and is the way
 out for the peer.
 
-` + pppHelp(pppd.Describe()) + `
-Exit status, as pppd's: 0 ended by the peer, or gone to the background; 1 other
+` + pppHelp(pppd.Describe()) + `Exit status, as pppd's: 0 ended by the peer, or gone to the background; 1 other
 errors, 2 options, 3 no root, 4 no network device, 5 by a signal, 7 the line, 8
 connect, 9 the command of pty, 10 no agreement, 11 the peer did not prove who it is,
 12 idle, 13 maxconnect, 15 no echo, 16 hangup, 17 a loop, 18 init, 19 we did not
@@ -46,8 +45,9 @@ prove who we are.`,
   bodkin ppp pipe 'ssh -T root@gw pppd notty' 10.9.0.1:10.9.0.2 noauth
   bodkin ppp nat                              at the far end of a login, as slirp
   bodkin ppp /dev/ttyUSB0 115200 call isp persist`,
-		DisableFlagParsing: true,
-		Args:               cobra.ArbitraryArgs,
+		DisableFlagParsing:    true,
+		DisableFlagsInUseLine: true,
+		Args:                  cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 && (args[0] == "-h" || args[0] == "--help" || args[0] == "help") {
 				return cmd.Help()
@@ -72,11 +72,12 @@ prove who we are.`,
 func pppHelp(list []pppd.Group) string {
 	var b strings.Builder
 	for i, g := range list {
-		fmt.Fprintf(&b, "%s:\n", g.Title)
+		fmt.Fprintf(&b, "%s:\n\n", g.Title)
 		if i < pppd.Working {
 			for _, o := range g.Options {
-				fmt.Fprintf(&b, "  %-24s %s\n", o.Name, o.Help)
+				fmt.Fprintf(&b, "    %-21s  %s\n", o.Name, o.Help)
 			}
+			b.WriteString("\n")
 			continue
 		}
 		column := 0
@@ -86,9 +87,12 @@ func pppHelp(list []pppd.Group) string {
 				b.WriteString("\n")
 				column = len(name) + 1
 			}
-			b.WriteString(" " + name)
+			if column > len(name)+1 {
+				b.WriteString(" ")
+			}
+			b.WriteString(name)
 		}
-		b.WriteString("\n")
+		b.WriteString("\n\n")
 	}
 	return b.String()
 }

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -22,6 +20,31 @@ import (
 
 // pppDir is where pppd's scripts are.
 const pppDir = "/etc/ppp"
+
+// wantsScripts reports whether the scripts are to run. A NAT changes nothing of the
+// machine that they would have to know.
+func wantsScripts(o *pppd.Options) bool {
+	return o.Host.Scripts == pppd.On || o.Host.Scripts == pppd.AsIs && !o.Host.NAT
+}
+
+// scriptsOwner says who the scripts run as, if there are any and it is not root, as
+// with pppd: what reads the network here has no privilege to give them.
+func scriptsOwner(o *pppd.Options) string {
+	if !wantsScripts(o) || os.Geteuid() == 0 {
+		return ""
+	}
+	for _, name := range []string{"ip-pre-up", "ip-up", "ip-down", "ipv6-up", "ipv6-down", "auth-up", "auth-down"} {
+		if isExecutable(filepath.Join(pppDir, name)) {
+			return "the scripts in " + pppDir + " run as " + ourLogin() + ", not as root"
+		}
+	}
+	return ""
+}
+
+func isExecutable(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().Perm()&0o111 != 0
+}
 
 // pppFacts are what the scripts of one link are told.
 type pppFacts struct {
@@ -180,8 +203,7 @@ func newPPPScripts(off bool, log *pppLog) *pppScripts {
 // run runs one script, if it is there, with nothing to read and nowhere to write.
 func (s *pppScripts) run(script string, args, env []string) {
 	path := filepath.Join(pppDir, script)
-	info, err := os.Stat(path)
-	if s.off || errors.Is(err, fs.ErrNotExist) || err == nil && info.Mode().Perm()&0o111 == 0 {
+	if s.off || !isExecutable(path) {
 		return
 	}
 	cmd := exec.CommandContext(s.ctx, path, args...)
@@ -189,10 +211,7 @@ func (s *pppScripts) run(script string, args, env []string) {
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = scriptPatience
 	s.log.debugf("Script %s started", path)
-	if err == nil {
-		err = cmd.Run()
-	}
-	if err != nil {
+	if err := cmd.Run(); err != nil {
 		s.log.printf("Script %s: %v", path, err)
 	}
 }

@@ -168,7 +168,7 @@ func wishName(device string) string {
 		return '-'
 	}, strings.ToLower(device))
 	if name[0] < 'a' || name[0] > 'z' {
-		name = "p" + name[min(1, len(name)-1):]
+		name = "p" + name[:min(len(name), 14)]
 	}
 	return name
 }

@@ -51,6 +51,11 @@ func (r *pppRun) run(parent context.Context, ready func()) (err error) {
 		}
 		r.log.close()
 	}()
+	if onTerminal(&r.options.Line) {
+		if info, err := os.Stdin.Stat(); err == nil {
+			r.log.setLine(info)
+		}
+	}
 	if err := r.prepare(ctx); err != nil {
 		return errors.Join(err, r.host.close())
 	}
@@ -79,16 +84,14 @@ func (r *pppRun) prepare(ctx context.Context) error {
 	if err := r.log.open(&r.options.Log); err != nil {
 		return pppFailed(pppFatal, "", err)
 	}
-	if onTerminal(&r.options.Line) {
-		if info, err := os.Stdin.Stat(); err == nil {
-			r.log.setLine(info)
-		}
-	}
 	if r.options.Log.Dump {
 		r.log.printf("bodkin ppp: options in effect:")
 		for _, s := range r.options.Settings {
 			r.log.printf("%s  # (from %s)", s, s.Source)
 		}
+	}
+	if note := scriptsOwner(r.options); note != "" {
+		notes = append(notes, note)
 	}
 	c := pppLink(r.options)
 	notes = append(notes, id.configure(&c.Auth)...)
@@ -261,7 +264,9 @@ func (a *attempt) run(life context.Context) (err error) {
 		return err
 	}
 	defer a.closeLine(life)
-	a.log.setLine(a.line.terminal)
+	if a.line.terminal != nil {
+		a.log.setLine(a.line.terminal)
+	}
 	for _, step := range []struct {
 		name, script string
 		status       int
@@ -279,8 +284,7 @@ func (a *attempt) run(life context.Context) (err error) {
 		}
 	}()
 	a.facts = pppFacts{device: a.host.device, line: a.line.name, speed: a.line.speedText(), options: &a.options.Life, began: time.Now()}
-	off := a.options.Host.Scripts == pppd.Off || a.options.Host.Scripts == pppd.AsIs && a.options.Host.NAT
-	a.scripts = newPPPScripts(off, a.log)
+	a.scripts = newPPPScripts(!wantsScripts(a.options), a.log)
 	defer a.scripts.kill()
 	return a.carry(ctx)
 }
@@ -296,9 +300,6 @@ func (a *attempt) closeLine(life context.Context) {
 		cancel()
 	}
 	a.line.close()
-	if !onTerminal(&a.options.Line) || !a.options.Life.Persist {
-		a.log.setLine(nil)
-	}
 }
 
 // disconnectPatience is how long the disconnect command may take: modems are slow to

@@ -14,8 +14,8 @@ import (
 )
 
 // A pppLog takes what is said: to the standard error, and to a file or a
-// descriptor. While the line is a terminal, nothing is written to that one: there
-// it would be garbage among the frames. Its methods may be called from several
+// descriptor. Where the line is a terminal, nothing is written to that one: there it
+// would be garbage among the frames, or at a prompt behind them. Its methods may be called from several
 // goroutines.
 type pppLog struct {
 	debug atomic.Bool
@@ -83,7 +83,7 @@ func (l *pppLog) isLine(w io.Writer) bool {
 	return err == nil && os.SameFile(info, l.line)
 }
 
-// setLine says which terminal is the line, nil for none.
+// setLine says which terminal is the line.
 func (l *pppLog) setLine(info fs.FileInfo) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -8,7 +8,7 @@ import (
 )
 
 var lineOptions = []option{
-	{name: "notty", help: "standard input and output, as they are (the default if the input is no terminal)", set: kind(LineStdio, nil)},
+	{name: "notty", help: "standard input and output as they are (the default, if no terminal)", set: kind(LineStdio, nil)},
 	{name: "pty", arg: "COMMAND", help: "the terminal of a command for sh", set: kind(LinePTY, func(l *Line) *string { return &l.Command })},
 	{name: "socket", arg: "HOST:PORT", help: "a TCP connection, not encrypted", set: setSocket},
 	{name: "init", arg: "COMMAND", help: "run it on the line before all else", set: text(func(o *Options) *string { return &o.Line.Init })},
@@ -46,7 +46,7 @@ func flow(s Switch) func(*parser, string) error {
 
 var framingOptions = slices.Concat([]option{
 	{name: "asyncmap", aliases: []string{"-as"}, arg: "HEX", help: "the peer escapes these control characters (0); several are ORed", set: setASyncMap},
-	{name: "default-asyncmap", aliases: []string{"-am"}, help: "it escapes all of them, and is not asked", set: flag(func(o *Options) *bool { return &o.LCP.NoACCM })},
+	{name: "default-asyncmap", aliases: []string{"-am"}, help: "the peer escapes all control characters, unasked", set: flag(func(o *Options) *bool { return &o.LCP.NoACCM })},
 	{name: "escape", arg: "HEX,HEX", help: "we escape these octets", set: setEscape},
 	{name: "receive-all", help: "keep control characters that the peer should have escaped", set: flag(func(o *Options) *bool { return &o.LCP.ReceiveAll })},
 	{name: "mru", arg: "N", help: "take at most N octets of a packet, 128 to 16384 (1500)", set: number(func(o *Options) *int { return &o.LCP.MRU }, 128, 16384)},
@@ -92,15 +92,15 @@ func ipv6(s Switch) func(*parser, string) error {
 }
 
 var hostOptions = []option{
-	{name: "defaultroute", help: "send everything of IPv4 through the link; nothing is replaced, and IPv6 does not go around it",
+	{name: "defaultroute", help: "send everything of IPv4 through the link, and nothing of IPv6 around it",
 		set: defaultRoute(func(p *parser) (*bool, bool) { return &p.options.Host.DefaultRoute, p.noDefaultRoute })},
-	{name: "nodefaultroute", aliases: []string{"-defaultroute"}, help: "do not, and refuse to from here on", set: func(p *parser, _ string) error {
+	{name: "nodefaultroute", aliases: []string{"-defaultroute"}, help: "no default route, and refuse one asked for later", set: func(p *parser, _ string) error {
 		p.options.Host.DefaultRoute, p.noDefaultRoute = false, true
 		return nil
 	}},
-	{name: "replacedefaultroute", help: "as defaultroute", set: defaultRoute(func(p *parser) (*bool, bool) { return &p.options.Host.DefaultRoute, p.noDefaultRoute })},
-	{name: "defaultroute6", help: "the same of IPv6", set: defaultRoute(func(p *parser) (*bool, bool) { return &p.options.Host.DefaultRoute6, p.noDefaultRoute6 })},
-	{name: "nodefaultroute6", aliases: []string{"-defaultroute6"}, help: "do not, and refuse to from here on", set: func(p *parser, _ string) error {
+	{name: "replacedefaultroute", help: "the same as defaultroute", set: defaultRoute(func(p *parser) (*bool, bool) { return &p.options.Host.DefaultRoute, p.noDefaultRoute })},
+	{name: "defaultroute6", help: "send everything of IPv6 through the link", set: defaultRoute(func(p *parser) (*bool, bool) { return &p.options.Host.DefaultRoute6, p.noDefaultRoute6 })},
+	{name: "nodefaultroute6", aliases: []string{"-defaultroute6"}, help: "the same of IPv6", set: func(p *parser, _ string) error {
 		p.options.Host.DefaultRoute6, p.noDefaultRoute6 = false, true
 		return nil
 	}},
@@ -111,7 +111,7 @@ var hostOptions = []option{
 		}
 		return err
 	}},
-	{name: "ifname", arg: "NAME", help: "or so", set: setInterface},
+	{name: "ifname", arg: "NAME", help: "call the interface NAME", set: setInterface},
 }
 
 func defaultRoute(field func(*parser) (is *bool, never bool)) func(*parser, string) error {
@@ -127,37 +127,37 @@ func defaultRoute(field func(*parser) (is *bool, never bool)) func(*parser, stri
 
 var authOptions = []option{
 	{name: "auth", help: "the peer must prove who it is", set: want(WantAuth, nil)},
-	{name: "noauth", help: "it need not, and may have any address", set: want(WantNone, nil)},
-	{name: "require-mschap-v2", aliases: []string{"+mschap-v2"}, help: "it must, by MS-CHAPv2", set: want(WantAuth, func(a *Auth) *bool { return &a.RequireMSCHAPv2 })},
-	{name: "require-chap", aliases: []string{"+chap"}, help: "it must, by CHAP", set: want(WantAuth, func(a *Auth) *bool { return &a.RequireCHAP })},
-	{name: "require-pap", aliases: []string{"+pap"}, help: "it must, by PAP", set: want(WantAuth, func(a *Auth) *bool { return &a.RequirePAP })},
+	{name: "noauth", help: "the peer need not, and may have any address", set: want(WantNone, nil)},
+	{name: "require-mschap-v2", aliases: []string{"+mschap-v2"}, help: "the peer must, by MS-CHAPv2", set: want(WantAuth, func(a *Auth) *bool { return &a.RequireMSCHAPv2 })},
+	{name: "require-chap", aliases: []string{"+chap"}, help: "the peer must, by CHAP", set: want(WantAuth, func(a *Auth) *bool { return &a.RequireCHAP })},
+	{name: "require-pap", aliases: []string{"+pap"}, help: "the peer must, by PAP", set: want(WantAuth, func(a *Auth) *bool { return &a.RequirePAP })},
 	{name: "refuse-mschap-v2", aliases: []string{"-mschap-v2"}, help: "we do not prove who we are by MS-CHAPv2", set: flag(func(o *Options) *bool { return &o.Auth.RefuseMSCHAPv2 })},
-	{name: "refuse-chap", aliases: []string{"-chap"}, help: "nor by CHAP", set: flag(func(o *Options) *bool { return &o.Auth.RefuseCHAP })},
-	{name: "refuse-pap", aliases: []string{"-pap"}, help: "nor by PAP", set: flag(func(o *Options) *bool { return &o.Auth.RefusePAP })},
+	{name: "refuse-chap", aliases: []string{"-chap"}, help: "we do not prove who we are by CHAP", set: flag(func(o *Options) *bool { return &o.Auth.RefuseCHAP })},
+	{name: "refuse-pap", aliases: []string{"-pap"}, help: "we do not prove who we are by PAP", set: flag(func(o *Options) *bool { return &o.Auth.RefusePAP })},
 	{name: "user", arg: "NAME", help: "what we call ourselves to the peer", set: text(func(o *Options) *string { return &o.Auth.User })},
 	{name: "name", arg: "NAME", help: "what this end is called (the host's name)", set: text(func(o *Options) *string { return &o.Auth.Name })},
 	{name: "remotename", arg: "NAME", help: "what the peer is taken for", set: text(func(o *Options) *string { return &o.Auth.RemoteName })},
 	{name: "domain", arg: "NAME", help: "goes behind the host's name", set: text(func(o *Options) *string { return &o.Auth.Domain })},
 	{name: "usehostname", help: "name is the host's, whatever was said", set: flag(func(o *Options) *bool { return &o.Auth.UseHostname })},
 	{name: passwordWord, arg: "WORD", help: "our secret; in a file alone", set: setPassword},
-	{name: "hide-password", help: "as always", set: func(*parser, string) error { return nil }},
+	{name: "hide-password", help: "passwords are not logged (always)", set: func(*parser, string) error { return nil }},
 	{name: "chap-interval", arg: "N", help: "challenge the peer again every N seconds (never)",
 		set: duration(func(o *Options) *time.Duration { return &o.Auth.CHAPInterval }, time.Second, 0, maxSeconds)},
 	{name: "chap-restart", help: "repeat challenges after N seconds (3)", arg: "N", set: duration(func(o *Options) *time.Duration { return &o.Auth.Restart }, time.Second, 1, maxRestart)},
-	{name: "chap-max-challenge", help: "give up after N (10)", arg: "N", set: number(func(o *Options) *int { return &o.Auth.MaxTries }, 1, maxCount)},
-	{name: "chap-timeout", help: "and after N seconds (60)", arg: "N", set: duration(func(o *Options) *time.Duration { return &o.Auth.Timeout }, time.Second, 0, maxSeconds)},
-	{name: "pap-restart", help: "the same of PAP, and shared with CHAP", arg: "N", set: duration(func(o *Options) *time.Duration { return &o.Auth.Restart }, time.Second, 1, maxRestart)},
-	{name: "pap-max-authreq", help: "the same of PAP, and shared with CHAP", arg: "N", set: number(func(o *Options) *int { return &o.Auth.MaxTries }, 1, maxCount)},
-	{name: "pap-timeout", help: "the same of PAP, and shared with CHAP", arg: "N", set: duration(func(o *Options) *time.Duration { return &o.Auth.Timeout }, time.Second, 0, maxSeconds)},
+	{name: "chap-max-challenge", help: "give up after N challenges (10)", arg: "N", set: number(func(o *Options) *int { return &o.Auth.MaxTries }, 1, maxCount)},
+	{name: "chap-timeout", help: "give up on proofs after N seconds (60)", arg: "N", set: duration(func(o *Options) *time.Duration { return &o.Auth.Timeout }, time.Second, 0, maxSeconds)},
+	{name: "pap-restart", help: "the same as chap-restart, for both", arg: "N", set: duration(func(o *Options) *time.Duration { return &o.Auth.Restart }, time.Second, 1, maxRestart)},
+	{name: "pap-max-authreq", help: "the same as chap-max-challenge, for both", arg: "N", set: number(func(o *Options) *int { return &o.Auth.MaxTries }, 1, maxCount)},
+	{name: "pap-timeout", help: "the same as chap-timeout, for both", arg: "N", set: duration(func(o *Options) *time.Duration { return &o.Auth.Timeout }, time.Second, 0, maxSeconds)},
 }
 
 var lifeOptions = []option{
 	{name: "call", arg: "NAME", help: "options from /etc/ppp/peers/NAME", file: true, set: (*parser).call},
 	{name: "file", arg: "FILE", help: "options from FILE", file: true, set: (*parser).readFile},
 	{name: "persist", help: "dial again when the link has ended (pty, socket, a device)", set: flag(func(o *Options) *bool { return &o.Life.Persist })},
-	{name: "nopersist", help: "do not", set: boolean(func(o *Options) *bool { return &o.Life.Persist }, false)},
-	{name: "maxfail", arg: "N", help: "until N attempts in a row have failed (10); 0: for ever", set: number(func(o *Options) *int { return &o.Life.MaxFail }, 0, maxTries)},
-	{name: "holdoff", arg: "N", help: "and N seconds after the last has ended (30)",
+	{name: "nopersist", help: "end when the link has ended (the default)", set: boolean(func(o *Options) *bool { return &o.Life.Persist }, false)},
+	{name: "maxfail", arg: "N", help: "give up dialling when N attempts in a row have failed (10); 0: never", set: number(func(o *Options) *int { return &o.Life.MaxFail }, 0, maxTries)},
+	{name: "holdoff", arg: "N", help: "wait N seconds before dialling again (30)",
 		set: duration(func(o *Options) *time.Duration { return &o.Life.Holdoff }, time.Second, 0, maxSeconds)},
 	{name: "idle", arg: "N", help: "end after N seconds without a packet", set: duration(func(o *Options) *time.Duration { return &o.Life.Idle }, time.Second, 0, maxSeconds)},
 	{name: "maxconnect", arg: "N", help: "end after N seconds", set: duration(func(o *Options) *time.Duration { return &o.Life.MaxConnect }, time.Second, 0, maxSeconds)},
@@ -168,7 +168,7 @@ var lifeOptions = []option{
 	{name: "linkname", arg: "NAME", help: "write our process id to /run/ppp-NAME.pid, if we may", set: text(func(o *Options) *string { return &o.Life.LinkName })},
 	{name: "ipparam", arg: "WORD", help: "the sixth argument of the scripts", set: text(func(o *Options) *string { return &o.Life.IPParam })},
 	{name: "set", arg: "NAME=WORD", help: "a variable for the scripts", set: setVariable},
-	{name: "unset", arg: "NAME", help: "or not", set: unsetVariable},
+	{name: "unset", arg: "NAME", help: "a variable that the scripts do not get", set: unsetVariable},
 }
 
 var logOptions = []option{
@@ -176,8 +176,8 @@ var logOptions = []option{
 	{name: "dump", help: "print the options first", set: flag(func(o *Options) *bool { return &o.Log.Dump })},
 	{name: "dryrun", help: "print the options, and no more", set: flag(func(o *Options) *bool { return &o.Log.DryRun })},
 	{name: "logfile", arg: "FILE", help: "append what is said to FILE as well", set: text(func(o *Options) *string { return &o.Log.File })},
-	{name: "logfd", arg: "N", help: "or to a descriptor", set: number(func(o *Options) *int { return &o.Log.FD }, 0, 1<<20)},
-	{name: "nolog", aliases: []string{"nologfd"}, help: "neither", set: func(p *parser, _ string) error {
+	{name: "logfd", arg: "N", help: "write what is said to descriptor N as well", set: number(func(o *Options) *int { return &o.Log.FD }, 0, 1<<20)},
+	{name: "nolog", aliases: []string{"nologfd"}, help: "neither logfile nor logfd", set: func(p *parser, _ string) error {
 		p.options.Log.File, p.options.Log.FD = "", -1
 		return nil
 	}},

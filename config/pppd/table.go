@@ -164,7 +164,7 @@ func timers(protocol, long string, field func(*Options) *Timers) []option {
 			set: duration(func(o *Options) *time.Duration { return &field(o).Restart }, time.Second, 1, maxRestart)},
 		{name: protocol + "-max-configure", arg: "N", help: "give up after N configure requests (10)",
 			set: count(func(t *Timers) *int { return &t.MaxConfigure })},
-		{name: protocol + "-max-terminate", arg: "N", help: "and after N terminate requests (2)",
+		{name: protocol + "-max-terminate", arg: "N", help: "give up after N terminate requests (2)",
 			set: count(func(t *Timers) *int { return &t.MaxTerminate })},
 		{name: protocol + "-max-failure", arg: "N", help: "reject after N naks without agreement (10)",
 			set: count(func(t *Timers) *int { return &t.MaxFailure })},
