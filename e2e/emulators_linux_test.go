@@ -295,3 +295,40 @@ func TestNATForPPPD(t *testing.T) {
 	w.nothingOfOurs(w.Gateway)
 	w.rootDown()
 }
+
+// TestFarGoesWrong: what is the matter with a foreign emulator is told by its layer,
+// with what it said itself and the next thing to try.
+func TestFarGoesWrong(t *testing.T) {
+	w := newWorld(t, lab.Options{})
+	if err := w.Gateway.InstallPPPD(); err != nil {
+		t.Fatal(err)
+	}
+	before := w.snapshot()
+	for _, c := range []struct {
+		far, target string
+		status      int
+		says        []string
+	}{
+		{"cmd:no-such-ppp -x", "me@gw", 13, []string{"no such program: no-such-ppp", "hint: install it there"}},
+		{"cmd:echo Sorry, closed today.; exit 3", "me@gw", 14, []string{"Sorry, closed today.", "status 3"}},
+		{"cmd:cat", "me@gw", 14, []string{"what we send comes back"}},
+		{"pppd notty nodetach auth", "root@gw", 14, []string{"any suitable secret", "hint: ssh has proved already who we are: add noauth"}},
+		{"pppd notty nodetach auth debug", "root@gw", 14, []string{"prove", "hint: ssh has proved already who we are: add noauth"}},
+	} {
+		t.Run(c.far, func(t *testing.T) {
+			w := w.in(t)
+			if strings.HasSuffix(c.far, "debug") { // it knows whom to ask
+				if err := w.Gateway.Secrets("chap-secrets", `* * "sesame" *`); err != nil {
+					t.Fatal(err)
+				}
+			}
+			account, _, _ := strings.Cut(c.target, "@")
+			r := w.on(w.Laptop, account, "bodkin", "up", "--far", c.far, c.target)
+			if r.status != c.status {
+				t.Errorf("status %d, want %d", r.status, c.status)
+			}
+			w.says(r.out, c.says...)
+			w.asBefore(before, "it went wrong,")
+		})
+	}
+}

@@ -25,7 +25,10 @@ IFS= read -r c || exit 1;
 p=${c%% *};
 if [ -z "$(echo "$p" | tr -d A-Za-z0-9_./+-)" ]; then
  command -v "$p" >/dev/null 2>&1 || { say FAIL noprogram "$p"; exit 1; };
- say READY 1; eval "exec $c"; exit 126;
+ case $c in
+ *";"*|*"&"*|*"|"*) ;;
+ *) say READY 1; eval "exec $c"; exit 126;;
+ esac;
 fi;
 say READY 1; exec /bin/sh -c "$c"
 `

@@ -77,6 +77,7 @@ func TestProgram(t *testing.T) {
 			`cat`, // exec'd
 			`  /bin/cat - # what "the' shell $makes of it!`,
 			`A=b; cat`, // by a shell
+			`true && cat; echo "no more"`,
 			`"cat"`,
 		} {
 			t.Run(strings.Join(c.shell, "")+" "+line, func(t *testing.T) {

@@ -153,7 +153,7 @@ func (n *near) connectTCP(ctx context.Context) error {
 		return at(layerReach, err, "")
 	}
 	n.way = way{text: "tcp to " + address, marked: []netip.AddrPort{far}}
-	n.voice.done(layerReach, "%s, not encrypted", n.way.text)
+	n.done(layerReach, "%s, not encrypted", n.way.text)
 	return nil
 }
 

@@ -44,9 +44,11 @@ func (n *near) openProgram(ctx context.Context) error {
 		return err
 	}
 	n.stream = s
-	if err := n.findPeers(); err != nil {
-		p.Close()
-		return err
+	if !n.config.Target.TCP {
+		if err := n.findPeers(); err != nil {
+			p.Close()
+			return err
+		}
 	}
 	n.agreed = p.Agreed()
 	if n.config.Far.Kind == config.SLiRP {
@@ -92,15 +94,10 @@ func (n *near) sayWhatStays() {
 // is what was agreed upon the last time, if there was one.
 func (n *near) dialProgram(ctx context.Context, before tunnel.Agreed) (*ppp.Link, carrier.Stream, error) {
 	far := n.config.Far
-	nonce := farhalf.NewNonce()
-	if err := n.login(ctx, farhalf.Program(nonce, far.Terminal), far.Terminal); err != nil {
-		return nil, carrier.Stream{}, err
-	}
-	s, err := farhalf.StartProgram(ctx, n.stream, nonce, far.Command)
+	s, err := n.reachProgram(ctx)
 	if err != nil {
-		return nil, s, n.refine(layerFarHalf, err)
+		return nil, s, err
 	}
-	n.done(layerFarHalf, "starts %s", far)
 	c := n.pppConfig()
 	if n.record != nil {
 		c.Record = n.record
@@ -134,6 +131,25 @@ func (n *near) dialProgram(ctx context.Context, before tunnel.Agreed) (*ppp.Link
 	return p, s, nil
 }
 
+// reachProgram starts the far side's emulator over a login. On a bare TCP connection it
+// has to be there already.
+func (n *near) reachProgram(ctx context.Context) (carrier.Stream, error) {
+	if n.config.Target.TCP {
+		err := n.connectTCP(ctx)
+		return n.stream, err
+	}
+	far, nonce := n.config.Far, farhalf.NewNonce()
+	if err := n.login(ctx, farhalf.Program(nonce, far.Terminal), far.Terminal); err != nil {
+		return carrier.Stream{}, err
+	}
+	s, err := farhalf.StartProgram(ctx, n.stream, nonce, far.Command)
+	if err != nil {
+		return s, n.refine(layerFarHalf, err)
+	}
+	n.done(layerFarHalf, "starts %s", far)
+	return s, nil
+}
+
 // pppConfig is what is wanted of every PPP link with a foreign program.
 func (n *near) pppConfig() ppp.Config {
 	c := ppp.Config{
@@ -146,14 +162,29 @@ func (n *near) pppConfig() ppp.Config {
 	return c
 }
 
+const hintNoAuth = "ssh has proved already who we are: add noauth to its options, which only root may"
+
 // pppError says what the far side's program failed at.
 func (n *near) pppError(e config.Emulator, err error) error {
 	if refined := n.refine(layerLink, err); hintOf(refined) != "" {
 		return refined
 	}
 	hint := fmt.Sprintf("run it again with -vv, which shows what both sides want of the link; and try %s by hand over there", e)
-	if e.Kind == config.SLiRP && strings.Contains(err.Error(), "status 127") {
-		hint = "install slirp there (Debian's package slirp), or let bodkin bring its own: --far nat"
+	var failed *ppp.Error
+	if errors.As(err, &failed) {
+		switch failed.Kind {
+		case ppp.OurSecret:
+			hint = hintNoAuth
+		case ppp.Loop:
+			hint = "it may have ended while its terminal echoes; try it by hand over there"
+		case ppp.Hangup:
+			switch {
+			case e.Kind == config.SLiRP && strings.Contains(err.Error(), "status 127"):
+				hint = "install slirp there (Debian's package slirp), or let bodkin bring its own: --far nat"
+			case e.Kind == config.PPPD && strings.Contains(err.Error(), "secret"):
+				hint = hintNoAuth
+			}
+		}
 	}
 	return at(layerLink, err, hint)
 }
