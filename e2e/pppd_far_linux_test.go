@@ -75,7 +75,7 @@ func TestCottyJoinsPPPDAndSlirp(t *testing.T) {
 		t.Errorf("the page is %q", page)
 	}
 	w.says(w.inGuest(p, "cat", "/etc/ppp/resolv.conf"), "nameserver "+lab.DNS4.String())
-	w.killSlirp()
+	w.killTheOnly(w.Gateway, "slirp", "ppp")
 	w.eventually("all of it has ended", func() bool {
 		ps, err := w.Laptop.Processes()
 		return err == nil && len(ps) == 0

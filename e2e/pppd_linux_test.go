@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -95,9 +96,9 @@ func (w *world) ppp(ctx context.Context, ours, theirs []string) *pppLink {
 }
 
 // start starts `bodkin ppp`; line may be nil.
-func (l *pppLink) start(ctx context.Context, line *os.File, ours []string) {
+func (l *pppLink) start(ctx context.Context, line *os.File, ours []string, more ...string) {
 	l.w.t.Helper()
-	l.bodkin = l.w.Laptop.Command(ctx, "bodkin", append([]string{"ppp", "debug"}, ours...)...)
+	l.bodkin = l.w.Laptop.Command(ctx, "bodkin", slices.Concat([]string{"ppp", "debug"}, ours, more)...)
 	if line != nil {
 		l.bodkin.Stdin, l.bodkin.Stdout = line, line
 	}
@@ -358,5 +359,30 @@ func (w *world) row(row pppRow) {
 		}
 	}
 	l.exits(ctx, row.status[0], row.status[1])
+	w.asBefore(before, "bodkin ppp")
+}
+
+// TestPPPDialsAgain: pppd is a command on a terminal of bodkin's making; when it is
+// killed another is started, with the same addresses.
+func TestPPPDialsAgain(t *testing.T) {
+	w := newWorld(t, lab.Options{})
+	if err := w.Laptop.InstallPPPD(); err != nil {
+		t.Fatal(err)
+	}
+	before := w.snapshot()
+	ctx := within(t, 2*patience)
+	l := &pppLink{w: w, said: new(said)}
+	l.start(ctx, nil, options("noauth noipdefault lcp-restart 1 lcp-max-configure 30 persist holdoff 1 pty"), "pppd silent noauth 10.9.0.2:10.9.0.1")
+	answers := func() bool {
+		return w.on(w.Laptop, "root", "ping", "-c", "1", "-W", "1", "-I", "ppp0", pppTheirs).status == 0
+	}
+	w.eventually("pppd answers", answers)
+	w.killTheOnly(w.Laptop, "/bin/sh", "/usr/local/bin/pppd")
+	w.eventually("the link has ended", func() bool { return strings.Contains(l.said.String(), "Connection terminated") })
+	w.eventually("another pppd answers", answers)
+	if err := l.bodkin.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	l.exits(ctx, 5, -1)
 	w.asBefore(before, "bodkin ppp")
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,24 +23,21 @@ import (
 	"github.com/bodkin-net/bodkin/link/ppp"
 )
 
-// killSlirp kills the gateway's only slirp.
-func (w *world) killSlirp() {
+// killTheOnly kills the one program of a machine whose arguments begin so.
+func (w *world) killTheOnly(m *lab.Machine, args ...string) {
 	w.t.Helper()
-	all, err := w.Gateway.Processes()
+	all, err := m.Processes()
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	killed := 0
-	for _, p := range all {
-		if len(p.Args) > 0 && p.Args[0] == "slirp" {
-			killed++
-			if err := syscall.Kill(p.PID, syscall.SIGKILL); err != nil {
-				w.t.Fatal(err)
-			}
-		}
+	all = slices.DeleteFunc(all, func(p lab.Process) bool {
+		return len(p.Args) < len(args) || !slices.Equal(p.Args[:len(args)], args)
+	})
+	if len(all) != 1 {
+		w.t.Fatalf("%d run %q, want 1", len(all), args)
 	}
-	if killed != 1 {
-		w.t.Fatalf("%d slirps ran", killed)
+	if err := syscall.Kill(all[0].PID, syscall.SIGKILL); err != nil {
+		w.t.Fatal(err)
 	}
 }
 
@@ -66,7 +64,7 @@ func TestPPPWithSlirp(t *testing.T) {
 		if w.on(w.Laptop, "root", "ip", "route", "replace", lab.Web4.String(), "dev", "ppp0").status != 0 {
 			return false
 		}
-		r := w.on(w.Laptop, "me", "curl", "-sS", "-m", "5", url(lab.Web4, "/"))
+		r := w.on(w.Laptop, "me", "curl", "-sS", "-m", "2", url(lab.Web4, "/"))
 		return r.out == "bodkin lab\n"
 	}
 
@@ -85,13 +83,13 @@ func TestPPPWithSlirp(t *testing.T) {
 
 	l = start()
 	w.eventually("the web is reached through slirp", throughSlirp)
-	w.killSlirp()
+	w.killTheOnly(w.Gateway, "slirp", "ppp")
 	l.exits(ctx, 16, -1)
 	w.asBefore(before, "slirp's death")
 
 	l = start("persist", "holdoff", "1")
 	w.eventually("the web is reached through slirp", throughSlirp)
-	w.killSlirp()
+	w.killTheOnly(w.Gateway, "slirp", "ppp")
 	w.eventually("the web is reached through another slirp", throughSlirp)
 	l.bodkin.Process.Signal(syscall.SIGTERM)
 	l.exits(ctx, 5, -1)

@@ -23,14 +23,18 @@ type PPPD struct {
 	cmd     *Cmd   // nil if another started it
 	ask     *os.File
 	tell    *os.File
+	exited  chan int      // length 1: its exit status, if this process started it
 	ended   chan struct{} // closed when nothing more is told
-	status  int           // of pppd, once ended; of one that this process started
+	status  int           // valid after ended
 
 	mu       sync.Mutex
 	networks map[string]*network
 	asked    int
 	answers  map[int]chan int // exit statuses of what Run runs
 }
+
+// noGuest is the status of uml_pppd.sh if the guest did not get so far as to end.
+const noGuest = 127
 
 // A network is "ipv4" or "ipv6" of a link.
 type network struct {
@@ -63,15 +67,13 @@ func (m *Machine) PPPD(ctx context.Context, line *os.File, options ...string) (*
 	p.cmd = m.Command(ctx, "pppd", options...)
 	p.cmd.Env = []string{"LAB_PPPD=" + p.dir}
 	p.cmd.Stdin, p.cmd.Stdout = line, line
-	var stderr bytes.Buffer
-	p.cmd.Stderr = &stderr
 	if err := p.cmd.Start(); err != nil {
 		p.release()
 		return nil, err
 	}
 	go func() {
 		p.cmd.Wait()
-		p.status = p.cmd.ProcessState.ExitCode()
+		p.exited <- p.cmd.ProcessState.ExitCode()
 		p.tell.WriteString("end\n") // after all that it told
 	}()
 	go p.listen()
@@ -104,6 +106,7 @@ func (m *Machine) AttachPPPD() (*PPPD, error) {
 func newPPPD(m *Machine) *PPPD {
 	return &PPPD{
 		machine:  m,
+		exited:   make(chan int, 1),
 		ended:    make(chan struct{}),
 		networks: map[string]*network{"ipv4": {up: make(chan struct{})}, "ipv6": {up: make(chan struct{})}},
 		answers:  make(map[int]chan int),
@@ -127,6 +130,7 @@ func (p *PPPD) listen() {
 		f := strings.Fields(lines.Text())
 		switch {
 		case len(f) == 1 && f[0] == "end":
+			p.status = <-p.exited
 			return
 		case len(f) == 3 && f[0] == "ran":
 			n, _ := strconv.Atoi(f[1])
@@ -216,7 +220,8 @@ func (p *PPPD) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
 // Kill9 ends pppd and all of the guest without a word on the line.
 func (p *PPPD) Kill9() error { return p.cmd.Process.Kill() }
 
-// Exit waits for pppd's end and returns its exit status, -1 after Kill9.
+// Exit waits for pppd's end and returns its exit status: -1 after Kill9, and 0 of
+// one that another program started, which alone knows.
 func (p *PPPD) Exit(ctx context.Context) (status int, err error) {
 	select {
 	case <-p.ended:
@@ -226,11 +231,20 @@ func (p *PPPD) Exit(ctx context.Context) (status int, err error) {
 	}
 }
 
-// Log is what pppd logged, with each packet of its negotiations.
+// Log is what pppd logged, with each packet of its negotiations, and what else was
+// said in the guest.
 func (p *PPPD) Log() string {
+	names := []string{"log", "errors", "init"}
+	select {
+	case <-p.ended:
+		if p.status == noGuest {
+			names = append(names, "console")
+		}
+	default:
+	}
 	var all []string
-	for _, name := range []string{"log", "errors", "init"} {
-		b, _ := p.machine.ReadFile(filepath.Join(p.dir, name))
+	for _, name := range names {
+		b, _ := p.machine.ReadFile(filepath.Join(p.dir, name)) // not all are there from the start
 		all = append(all, string(b))
 	}
 	return strings.Join(all, "")
