@@ -41,9 +41,9 @@ func (w *world) killTheOnly(m *lab.Machine, args ...string) {
 	}
 }
 
-// TestPPPWithSlirp is `bodkin ppp` in pppd's place, and the real slirp at the end of
+// TestPPPWithRealSlirp is `bodkin ppp` in pppd's place, and the real slirp at the end of
 // a real login, as a script has it.
-func TestPPPWithSlirp(t *testing.T) {
+func TestPPPWithRealSlirp(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	if err := w.Gateway.InstallSlirp(); err != nil {
 		t.Fatal(err)
