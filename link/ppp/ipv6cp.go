@@ -32,13 +32,7 @@ func (c *ipv6cp) begin() {
 
 // newID returns a random interface identifier. It is not 0, and does not claim to
 // be made of a hardware address: the "u" bit is clear (RFC 5072, section 4.1).
-func (c *ipv6cp) newID() uint64 {
-	for {
-		if id := c.random() &^ (2 << 56); id != 0 {
-			return id
-		}
-	}
-}
+func (c *ipv6cp) newID() uint64 { return max(1, c.random()&^(2<<56)) }
 
 func (c *ipv6cp) request(dst []byte) []byte {
 	if c.ask {
@@ -68,11 +62,11 @@ func (c *ipv6cp) suggestion() uint64 {
 	if c.want.Remote != 0 && c.want.Remote != c.local {
 		return c.want.Remote
 	}
-	for {
-		if id := c.newID(); id != c.local {
-			return id
-		}
+	id := c.newID()
+	if id == c.local {
+		id += 1 << 32
 	}
+	return id
 }
 
 // missing tells a peer that named no identifier to do so: without one it has no

@@ -92,13 +92,7 @@ func (l *lcp) setAuth(at int) {
 }
 
 // newMagic returns a magic number, which is not 0 (RFC 1661, section 6.4).
-func (l *lcp) newMagic() uint32 {
-	for {
-		if n := l.random(); n != 0 {
-			return n
-		}
-	}
-}
+func (l *lcp) newMagic() uint32 { return max(1, l.random()) }
 
 func (l *lcp) request(dst []byte) []byte {
 	if l.askMRU {

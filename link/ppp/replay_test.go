@@ -86,7 +86,7 @@ func replay(t *testing.T, p livePeer, recording []byte) {
 
 // A sentFrame is one control frame as it was on the line, without its flags.
 type sentFrame struct {
-	raw   []byte
+	raw     []byte
 	goodbye bool // it is a Terminate-Request of LCP
 }
 
@@ -219,4 +219,3 @@ func (p *player) Close() error {
 	p.mu.Unlock()
 	return nil
 }
-
