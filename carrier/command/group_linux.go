@@ -13,7 +13,6 @@ import (
 type group struct {
 	mu     sync.Mutex // held by who reaps or sends
 	number int        // 0: not started, or reaped
-	over   bool       // the terminal has hung up
 }
 
 // startClean starts a program with no blocked signals and no descriptor but those that
@@ -30,8 +29,8 @@ func startClean(cmd *exec.Cmd) error {
 	return cmd.Start()
 }
 
-// wait waits for the program and reaps it. What is left of the group after a hang-up
-// is told of it first: the kernel tells the program alone.
+// wait waits for the program and reaps it. Its group is told of that by the kernel,
+// with SIGHUP, if it was in the foreground of the terminal: _exit(2).
 func (g *group) wait(cmd *exec.Cmd) error {
 	g.mu.Lock()
 	g.number = cmd.Process.Pid
@@ -40,18 +39,8 @@ func (g *group) wait(cmd *exec.Cmd) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.over {
-		unix.Kill(-g.number, unix.SIGHUP)
-	}
 	g.number = 0
 	return cmd.Wait()
-}
-
-// hungUp notes that the terminal hangs up now.
-func (g *group) hungUp() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.over = true
 }
 
 // terminate and kill signal the group, and report whether they could.

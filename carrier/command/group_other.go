@@ -9,6 +9,5 @@ type group struct{}
 
 func startClean(cmd *exec.Cmd) error    { return cmd.Start() }
 func (*group) wait(cmd *exec.Cmd) error { return cmd.Wait() }
-func (*group) hungUp()                  {}
 func (*group) terminate() bool          { return false }
 func (*group) kill() bool               { return false }

@@ -43,7 +43,6 @@ func terminalPair(u *User) (near *duplex, slave *os.File, err error) {
 func (p *Process) hangUp() {
 	p.duplex.wake()
 	letRead(p.master)
-	p.group.hungUp()
 	p.duplex.close()
 }
 
