@@ -164,7 +164,7 @@ func TestNotation(t *testing.T) {
 		want     string
 	}{
 		{protocolLCP, "01 01 0206 00000000 0506 5f1c9d2a 0702 0802", "[LCP ConfReq id=0x1 <asyncmap 0x0> <magic 0x5f1c9d2a> <pcomp> <accomp>]"},
-		{protocolLCP, "01 02 0104 05dc 0305 c22381 0408 c025 00000064 1104 05dc", "[LCP ConfReq id=0x2 <mru 1500> <auth chap MS-v2> <quality lqr 00 00 00 64>]"},
+		{protocolLCP, "01 02 0104 05dc 0305 c22381 0408 c025 00000064 1104 05dc", "[LCP ConfReq id=0x2 <mru 1500> <auth chap MS-v2> <quality lqr 00 00 00 64> <mrru 1500>]"},
 		{protocolLCP, "04 03 1104 05f4 1309 03 001122334455 1202 0304 c027", "[LCP ConfRej id=0x3 <mrru 1524> <endpoint [MAC:0:11:22:33:44:55]> <ssnhf> <auth 0xc027>]"},
 		{protocolLCP, "03 03 0304 c023 0305 c22305", "[LCP ConfNak id=0x3 <auth pap> <auth chap MD5>]"},
 		{protocolLCP, "05 02 5573657220726571 75657374", `[LCP TermReq id=0x2 "User request"]`},
