@@ -47,7 +47,7 @@ type Port interface {
 
 // Caps says what a Port's WritePackets takes.
 type Caps struct {
-	MTU      int      // the largest ordinary IP packet in octets, 1280 to 65535
+	MTU      int      // the largest ordinary IP packet in octets, 68 to 65535; below 1280 only IPv4 (RFC 791, section 3.2; RFC 8200, section 5)
 	Offloads Offloads // which super-packets and unfinished checksums it takes
 }
 
@@ -92,5 +92,5 @@ type Agreed struct {
 	Local []netip.Prefix // our addresses inside the tunnel
 	Peer  []netip.Addr   // the peer's addresses inside the tunnel; empty when it has none
 	DNS   []netip.Addr   // resolvers that answer through the tunnel
-	MTU   int            // the largest ordinary IP packet in octets, 1280 to 65535
+	MTU   int            // the largest ordinary IP packet in octets, as in Caps
 }
