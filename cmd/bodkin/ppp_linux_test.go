@@ -424,6 +424,42 @@ func (s *tapped) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// TestPPPLog: what is the line gets no words, even where inetd made it the standard
+// error as well; a file gets all of them, printable.
+func TestPPPLog(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	info, err := w.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(t.TempDir(), "log")
+	l := &pppLog{errw: w}
+	if err := l.open(&pppd.Log{File: name, FD: -1}); err != nil {
+		t.Fatal(err)
+	}
+	l.printf("before")
+	l.setLine(nil, info)
+	l.printf("on the line\x1b[31m")
+	l.debugf("not asked for")
+	l.setLine(nil)
+	l.printf("after")
+	l.record("in the file")
+	l.close()
+	w.Close()
+	said, err := io.ReadAll(r)
+	if err != nil || string(said) != "before\nafter\n" {
+		t.Errorf("said %q, %v", said, err)
+	}
+	if kept, err := os.ReadFile(name); err != nil || string(kept) != "before\non the line?[31m\nafter\nin the file\n" {
+		t.Errorf("kept %q, %v", kept, err)
+	}
+}
+
 func TestWishName(t *testing.T) {
 	for device, want := range map[string]string{"ppp0": "ppp0", "Wan_1.x": "wan-1-x", "0x": "p0x", "_": "p-", "123456789012345": "p12345678901234"} {
 		if got := wishName(device); got != want {

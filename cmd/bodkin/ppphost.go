@@ -93,16 +93,12 @@ func (h *pppHost) open(agreed tunnel.Agreed, l *pppLine) (tunnel.Port, error) {
 	if h.privileged == nil {
 		return h.openNAT(agreed)
 	}
-	w, err := h.wish(agreed, l)
-	if err != nil {
-		return nil, pppFailed(pppFatal, "", err)
-	}
 	port, err := tun.Open(h.file, agreed.MTU)
 	h.file = nil
 	if err != nil {
 		return nil, pppFailed(pppFatal, "", err)
 	}
-	notes, err := h.privileged.Set(w)
+	notes, err := h.privileged.Set(h.wish(agreed, l))
 	if err != nil {
 		port.Close()
 		return nil, pppFailed(pppFatal, "", err)
@@ -115,7 +111,7 @@ func (h *pppHost) open(agreed tunnel.Agreed, l *pppLine) (tunnel.Port, error) {
 }
 
 // wish is what is wanted of the machine.
-func (h *pppHost) wish(agreed tunnel.Agreed, l *pppLine) (host.Wish, error) {
+func (h *pppHost) wish(agreed tunnel.Agreed, l *pppLine) host.Wish {
 	o := &h.options.Host
 	w := host.Wish{Name: wishName(h.device), Device: h.device, MTU: agreed.MTU, Addrs: agreed.Local, Carrier: l.marked}
 	for _, a := range agreed.Peer {
@@ -139,13 +135,11 @@ func (h *pppHost) wish(agreed tunnel.Agreed, l *pppLine) (host.Wish, error) {
 		w.DNS = host.DNS{Servers: servers}
 	}
 	if w.Full() && len(w.Carrier) == 0 {
-		pins, err := l.pins()
-		if err != nil {
-			return w, fmt.Errorf("what carries the link must stay outside of the default route, and it is not known: %w", err)
+		if w.Pins = l.pins(); len(w.Pins) == 0 {
+			h.log.printf("no TCP connection is seen that carries the link, so none is kept outside of the default route; an ssh that shares another's needs -o ControlPath=none")
 		}
-		w.Pins = pins
 	}
-	return w, nil
+	return w
 }
 
 // usableServers leaves out what cannot be asked through the link: the peer's own

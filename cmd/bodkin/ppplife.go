@@ -46,15 +46,14 @@ func (r *pppRun) run(parent context.Context, ready func()) (err error) {
 	ctx, stop := r.heedSignals(parent)
 	defer stop()
 	defer func() {
-		if err != nil {
+		var said *silentError
+		if err != nil && !errors.As(err, &said) {
 			r.log.record(err.Error())
 		}
 		r.log.close()
 	}()
-	if onTerminal(&r.options.Line) {
-		if info, err := os.Stdin.Stat(); err == nil {
-			r.log.setLine(info)
-		}
+	if k := r.options.Line.Kind; k == pppd.LineDefault || k == pppd.LineStdio {
+		r.log.setLine(standardFiles()...)
 	}
 	if err := r.prepare(ctx); err != nil {
 		return errors.Join(err, r.host.close())
@@ -188,10 +187,11 @@ func (r *pppRun) dialOn(ctx context.Context, ready func()) error {
 				r.log.printf("persist: this line cannot be opened once more")
 			}
 			return err
-		case life.MaxFail > 0 && failed >= life.MaxFail:
+		case life.MaxFail > 0 && failed >= life.MaxFail, errors.Is(err, errHelperGone):
 			return err
 		}
-		if err != nil {
+		var said *silentError
+		if err != nil && !errors.As(err, &said) {
 			r.log.printf("%v", err)
 		}
 		if !a.idle && !r.holdOff(ctx, life.Holdoff) {
@@ -261,10 +261,13 @@ func (a *attempt) run(life context.Context) (err error) {
 		mark = a.host.privileged.Control
 	}
 	if a.line, err = openLine(ctx, o, mark, a.log); err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			return pppSilent(pppUserRequest, cause.Error())
+		}
 		return err
 	}
 	defer a.closeLine(life)
-	if a.line.terminal != nil {
+	if o.Kind == pppd.LineDevice {
 		a.log.setLine(a.line.terminal)
 	}
 	for _, step := range []struct {
@@ -332,10 +335,15 @@ func (a *attempt) carry(ctx context.Context) error {
 	agreed := link.Agreed()
 	a.announce(agreed)
 	if !a.options.IPv4.Off && a.facts.local.IsValid() {
+		unless := context.AfterFunc(ctx, a.scripts.kill)
 		a.scripts.run("ip-pre-up", a.facts.networkArguments(a.facts.local, a.facts.remote), a.facts.environment(false))
+		unless()
 	}
 	port, err := a.host.open(agreed, a.line)
 	if err != nil {
+		if ended := link.Err(); ended != nil { // it was over before
+			return linkStatus(ctx, ended, false, a.line.words.Last())
+		}
 		link.Terminate("no network interface")
 		return err
 	}

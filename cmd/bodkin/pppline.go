@@ -83,11 +83,9 @@ func (l *pppLine) openOwn(o *pppd.Line) error {
 	if err != nil {
 		path = "/dev/tty"
 	}
-	info, err := os.Stdin.Stat()
-	if err != nil {
+	if l.terminal, err = os.Stdin.Stat(); err != nil {
 		return pppFailed(pppOpenFailed, "", err)
 	}
-	l.terminal = info
 	return l.openTerminal(path, o)
 }
 
@@ -95,9 +93,8 @@ func (l *pppLine) openDevice(o *pppd.Line) error {
 	if err := l.openTerminal(o.Device, o); err != nil {
 		return err
 	}
-	// A device may be the terminal that we are on.
 	if info, err := os.Stat(o.Device); err == nil {
-		l.terminal = info
+		l.terminal = info // it may be the one that we are on
 	}
 	return nil
 }
@@ -161,6 +158,17 @@ func (l *pppLine) dial(ctx context.Context, o *pppd.Line, mark marker) error {
 	return nil
 }
 
+// standardFiles are what the standard input and output are open on. The standard
+// error may be the same: inetd, for one, gives a program a single socket.
+func standardFiles() (list []fs.FileInfo) {
+	for _, f := range []*os.File{os.Stdin, os.Stdout} {
+		if info, err := f.Stat(); err == nil {
+			list = append(list, info)
+		}
+	}
+	return list
+}
+
 func (l *pppLine) useStdio() (err error) {
 	if l.stream, err = command.Stdio(); err != nil {
 		return pppFailed(pppOpenFailed, "", err)
@@ -171,30 +179,27 @@ func (l *pppLine) useStdio() (err error) {
 
 // pins are what must stay outside of a default route: the connections that carry
 // the line, as far as can be known.
-func (l *pppLine) pins() (pins []host.Pin, err error) {
+func (l *pppLine) pins() (pins []host.Pin) {
 	add := func(uid int, list ...netip.AddrPort) {
 		for _, a := range list {
 			pins = append(pins, host.Pin{Addr: a, UID: uid})
 		}
 	}
-	switch {
-	case l.process != nil:
-		peers, err := command.Peers(l.process.PID())
-		if err != nil {
-			return nil, err
-		}
+	if l.process != nil {
+		peers, _ := command.Peers(l.process.PID()) // none is no error here: a line may be a local one
 		add(os.Getuid(), peers...)
-	case l.name == "stdio":
+	} else if l.terminal != nil || l.name == "stdio" {
+		if client, ok := sshClient(); ok {
+			add(-1, client)
+		}
 		// Whoever gave us the standard input carries it: our parent, or what it
 		// started beside us.
-		if peers, err := command.Peers(os.Getppid()); err == nil && os.Getppid() > 1 {
+		if parent := os.Getppid(); l.name == "stdio" && parent > 1 {
+			peers, _ := command.Peers(parent)
 			add(-1, peers...)
 		}
 	}
-	if client, ok := sshClient(); ok && (l.terminal != nil || l.name == "stdio") {
-		add(-1, client)
-	}
-	return pins[:min(len(pins), host.MaxFar)], nil
+	return pins[:min(len(pins), host.MaxFar)]
 }
 
 // hideFromOthers keeps others' messages off our terminal while it is the line, as

@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -14,7 +15,7 @@ import (
 )
 
 // A pppLog takes what is said: to the standard error, and to a file or a
-// descriptor. Where the line is a terminal, nothing is written to that one: there it
+// descriptor. Where one of them is the line, nothing is written to that one: there it
 // would be garbage among the frames, or at a prompt behind them. Its methods may be called from several
 // goroutines.
 type pppLog struct {
@@ -22,8 +23,8 @@ type pppLog struct {
 
 	mu   sync.Mutex
 	errw io.Writer
-	file *os.File    // nil: none
-	line fs.FileInfo // of the terminal that is the line; nil: there is none
+	file *os.File      // nil: none
+	line []fs.FileInfo // what is the line, and not to be written to
 }
 
 // open opens the file, if one was asked for.
@@ -73,21 +74,21 @@ func (l *pppLog) say(terminal bool, text string) {
 	}
 }
 
-// isLine reports whether w is the terminal that is the line.
+// isLine reports whether w is the line.
 func (l *pppLog) isLine(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	if !ok || l.line == nil {
+	if !ok || len(l.line) == 0 {
 		return false
 	}
 	info, err := f.Stat()
-	return err == nil && os.SameFile(info, l.line)
+	return err == nil && slices.ContainsFunc(l.line, func(line fs.FileInfo) bool { return os.SameFile(info, line) })
 }
 
-// setLine says which terminal is the line.
-func (l *pppLog) setLine(info fs.FileInfo) {
+// setLine says which files are the line; a nil is none.
+func (l *pppLog) setLine(files ...fs.FileInfo) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.line = info
+	l.line = slices.DeleteFunc(files, func(f fs.FileInfo) bool { return f == nil })
 }
 
 // close closes the file.

@@ -46,12 +46,9 @@ func (e *pppError) Error() string { return e.err.Error() }
 // ExitStatus is what the program ends with.
 func (e *pppError) ExitStatus() int { return e.status }
 
-// Unwrap gives the command's voice the hint to print.
-func (e *pppError) Unwrap() error {
-	if e.hint != "" {
-		return &hintedError{e.err, e.hint}
-	}
-	return e.err
+// Unwrap gives what failed, and the command's voice the hint to print.
+func (e *pppError) Unwrap() []error {
+	return []error{e.err, &hintedError{e.err, e.hint}}
 }
 
 func pppFailed(status int, hint string, err error) error {
