@@ -29,16 +29,16 @@ func (a *authentication) speaks(protocol uint16) bool {
 // startAuth begins the authentication phase, which may be over at once.
 func (l *Link) startAuth(now time.Time) {
 	c, a := &l.c.Auth, &l.auth
-	if len(c.Require) > 0 && !l.in.Proves {
+	if len(c.Require) > 0 && l.in.Auth == 0 {
 		l.shut(errorf(PeerRefused, nil, "lcp: no common authentication: we asked for %s, which the peer refused", protocols(c.Require)), "peer refused to authenticate", now)
 		return
 	}
-	if l.in.Proves {
+	if l.in.Auth != 0 {
 		a.asks = l.in.Auth
 		a.authenticator = auth.NewAuthenticator(a.asks, c.Name, c.RemoteName, c.Secret, l.c.Rand)
 		a.authenticator.MaxTries = c.MaxTries
 	}
-	if l.out.Proves {
+	if l.out.Auth != 0 {
 		a.proves = l.out.Auth
 		a.prover = auth.NewProver(a.proves, c.Name, c.RemoteName, c.Secret, l.c.Rand)
 		a.prover.MaxTries = c.MaxTries

@@ -75,6 +75,7 @@ func (l *Link) control(protocol uint16, data []byte, now time.Time) {
 		}
 	case l.auth.speaks(protocol):
 		l.receiveAuth(protocol, data, now)
+	case !l.auth.passed: // silently discarded too: section 3.5
 	default:
 		l.rejectProtocol(protocol, data, now)
 	}
@@ -99,7 +100,7 @@ func (l *Link) receiveLCP(p packet, now time.Time) {
 		l.acked = l.acked || l.lcp.state == closing
 		l.lcp.receive(p, now)
 	case codeRej:
-		if len(p.data) > 0 && p.data[0] == echoReq {
+		if len(p.data) > 0 && p.data[0] == echoReq && !l.echo.next.IsZero() {
 			l.echo.next = time.Time{}
 			l.note("the peer does not know Echo-Requests: its silence will not be noticed")
 		}
@@ -151,9 +152,11 @@ func (l *Link) goodbyeOf(p packet) error {
 	return errorf(kind, nil, "lcp: the peer ended the link%s", text)
 }
 
-// protocolRejected takes the peer's word that it does not know a protocol.
+// protocolRejected takes the peer's word that it does not know a protocol. No more
+// is sent of it (RFC 1661, section 5.7): to reject a network's packets is to reject
+// its control protocol, whose number differs by the high bit.
 func (l *Link) protocolRejected(protocol uint16, now time.Time) {
-	switch {
+	switch protocol |= 0x8000; {
 	case protocol == protocolLCP:
 		l.lcp.step(rxjBad, now)
 	case protocol == protocolIPCP && l.four.started:
@@ -293,7 +296,7 @@ func (y *lcpLayer) up(now time.Time) {
 	l.in, l.out = y.agreed()
 	l.format.Store(l.formatOf(l.out))
 	form := &receiveForm{}
-	if l.in.Asked && !l.c.LCP.ReceiveAll {
+	if l.in.mapped && !l.c.LCP.ReceiveAll {
 		form.accm = l.in.ACCM
 	}
 	if l.in.FCS32 {
@@ -343,6 +346,7 @@ func (y *lcpLayer) finished(now time.Time) {
 func (l *Link) startNetworks(now time.Time) {
 	if l.four.wanted {
 		l.four.started, l.four.failed = true, ""
+		l.ipcp.step(open, now) // again, if it was closed for want of an address
 		l.ipcp.step(up, now)
 	}
 	if l.six.wanted {
@@ -354,6 +358,7 @@ func (l *Link) startNetworks(now time.Time) {
 			return
 		}
 		l.six.started, l.six.failed = true, ""
+		l.ipv6cp.step(open, now)
 		l.ipv6cp.step(up, now)
 	}
 }

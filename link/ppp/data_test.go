@@ -49,7 +49,7 @@ func (s *treadmill) Close() error {
 }
 
 // clean are the terms of two of ours on a clean line.
-var clean = Terms{MRU: 1500, Asked: true, PFC: true, ACFC: true}
+var clean = Terms{MRU: 1500, mapped: true, PFC: true, ACFC: true}
 
 // running returns a Link as if terms and both network protocols had been agreed
 // on, with its goroutines running.

@@ -39,15 +39,15 @@ const (
 
 // Terms is what LCP agreed on for one direction.
 type Terms struct {
-	MRU    int       // octets of a packet's data at most
-	ACCM   hdlc.ACCM // what the sender escapes
-	Auth   auth.Protocol
-	Magic  uint32 // the sender of the request's number; 0: none
-	PFC    bool
-	ACFC   bool
-	FCS32  bool
-	Asked  bool // of ACCM: it was agreed on, not left at its default
-	Proves bool // of Auth: there is one
+	MRU   int           // what a packet's data has at most, in octets
+	ACCM  hdlc.ACCM     // what is escaped
+	Auth  auth.Protocol // how the sender of the packets proves who it is; 0: not
+	Magic uint32        // the receiver's number; 0: none
+	PFC   bool          // the protocol may be sent in one octet
+	ACFC  bool          // address and control may be left out
+	FCS32 bool          // the FCS has 32 bits
+
+	mapped bool // ACCM was agreed on, not left at its default
 }
 
 // defaultTerms holds before LCP has agreed on others.
@@ -73,7 +73,7 @@ type lcp struct {
 
 // begin starts over with what was wanted.
 func (l *lcp) begin() {
-	l.ours = Terms{MRU: l.want.MRU, ACCM: l.accm, Asked: !l.want.NoACCM, PFC: !l.want.NoPFC, ACFC: !l.want.NoACFC, FCS32: l.want.FCS32}
+	l.ours = Terms{MRU: l.want.MRU, ACCM: l.accm, mapped: !l.want.NoACCM, PFC: !l.want.NoPFC, ACFC: !l.want.NoACFC, FCS32: l.want.FCS32}
 	l.askMRU = l.want.MRU != defaultMRU
 	if !l.want.NoMagic {
 		l.ours.Magic = l.newMagic()
@@ -83,10 +83,8 @@ func (l *lcp) begin() {
 
 // setAuth makes the at-th of the protocols that we require the one to ask for.
 func (l *lcp) setAuth(at int) {
-	l.authAt = at
-	l.ours.Proves = at < len(l.require)
-	l.ours.Auth = 0
-	if l.ours.Proves {
+	l.authAt, l.ours.Auth = at, 0
+	if at < len(l.require) {
 		l.ours.Auth = l.require[at]
 	}
 }
@@ -98,10 +96,10 @@ func (l *lcp) request(dst []byte) []byte {
 	if l.askMRU {
 		dst = appendOption16(dst, optMRU, uint16(l.ours.MRU))
 	}
-	if l.ours.Asked && l.ours.ACCM != hdlc.DefaultACCM {
+	if l.ours.mapped && l.ours.ACCM != hdlc.DefaultACCM {
 		dst = appendOption32(dst, optACCM, uint32(l.ours.ACCM))
 	}
-	if l.ours.Proves {
+	if l.ours.Auth != 0 {
 		dst = appendOption(dst, optAuth, l.ours.Auth.Option()...)
 	}
 	if l.ours.Magic != 0 {
@@ -137,12 +135,12 @@ func (l *lcp) consider(o option) (verdict, []byte) {
 		if len(o.value) != 4 {
 			break
 		}
-		l.peer.ACCM, l.peer.Asked = hdlc.ACCM(binary.BigEndian.Uint32(o.value)), true
+		l.peer.ACCM, l.peer.mapped = hdlc.ACCM(binary.BigEndian.Uint32(o.value)), true
 		return take, nil
 	case optAuth:
 		p, ok := auth.ParseOption(o.value)
 		if ok && slices.Contains(l.permit, p) {
-			l.peer.Auth, l.peer.Proves = p, true
+			l.peer.Auth = p
 			l.authRefused = false
 			return take, nil
 		}
@@ -201,7 +199,7 @@ func (l *lcp) naked(o option) {
 			l.ours.ACCM |= hdlc.ACCM(binary.BigEndian.Uint32(o.value))
 		}
 	case optAuth:
-		if !l.ours.Proves {
+		if l.ours.Auth == 0 {
 			return
 		}
 		if p, ok := auth.ParseOption(o.value); ok {
@@ -215,8 +213,8 @@ func (l *lcp) naked(o option) {
 		if l.ours.Magic != 0 {
 			l.ours.Magic = l.newMagic()
 		}
-	case optFCS:
-		l.ours.FCS32 = false
+	case optPFC, optACFC, optFCS: // the first two have no value to choose: a Reject is meant
+		l.rejected(o)
 	}
 }
 
@@ -226,7 +224,7 @@ func (l *lcp) rejected(o option) {
 		l.askMRU = false
 		l.ours.MRU = defaultMRU
 	case optACCM:
-		l.ours.Asked = false
+		l.ours.mapped = false
 	case optAuth:
 		l.setAuth(len(l.require))
 	case optMagic:
@@ -244,7 +242,7 @@ func (l *lcp) rejected(o option) {
 // open.
 func (l *lcp) agreed() (in, out Terms) {
 	in, out = l.ours, l.peer
-	if !in.Asked {
+	if !in.mapped {
 		in.ACCM = hdlc.DefaultACCM
 	}
 	return in, out

@@ -31,7 +31,7 @@ type Config struct {
 	IPv6 IPv6
 
 	// Log, if not nil, gets each control packet sent and received in pppd's own
-	// notation, printable, without a line end, from the link's goroutines:
+	// notation, printable, without a line end. It must not block, nor call the link:
 	//
 	//	sent [LCP ConfReq id=0x1 <asyncmap 0x0> <magic 0x5f1c9d2a> <pcomp> <accomp>]
 	Log func(line string)
@@ -112,7 +112,8 @@ type Auth struct {
 	RemoteName string // what we take the peer for, where it does not say (PAP), or says nothing
 
 	// Secret returns what client and server share, client being the one who
-	// proves. It is called with our Name on the side that we are.
+	// proves. It is called with our Name on the side that we are, and must not
+	// call the link; nor must Allow.
 	Secret func(client, server string) (secret []byte, ok bool)
 
 	// Allow reports whether the peer, by the name it proved (empty if it did
