@@ -155,8 +155,11 @@ func (r *slirpRun) serve(parent context.Context) error {
 		return err
 	}
 	// Its end is ours to bring about, after a goodbye to the peer.
-	keeper := tunnel.Keep(context.WithoutCancel(ctx), first, func(context.Context) (tunnel.Port, error) {
-		p, err := r.again(ctx)
+	keeper := tunnel.Keep(context.WithoutCancel(ctx), first, func(kept context.Context) (tunnel.Port, error) {
+		waiting, stop := context.WithCancelCause(ctx)
+		defer stop(nil)
+		defer context.AfterFunc(kept, func() { stop(context.Cause(kept)) })()
+		p, err := r.again(waiting)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", err, tunnel.ErrGiveUp)
 		}

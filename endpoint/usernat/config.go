@@ -9,6 +9,8 @@
 // sockets of their own (flows.go, udp.go, echo.go) and questions for the DNS
 // addresses to the host's resolvers (dns.go). The way out: all of these write
 // their packets into one outlet (outlet.go), from which ReadPackets takes them.
+// Others come in by a redirection alone: connections by inward.go, datagrams by
+// visitor.go.
 //
 // It is honest. A SYN is answered only after the real connect succeeded; a
 // refused connection is a RST, an unreachable host an ICMP error, silence is
