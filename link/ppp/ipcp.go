@@ -184,6 +184,8 @@ func (c *ipcp) agreed() (addresses, error) {
 	switch {
 	case !a.remote.IsValid() && !c.want.NoRemote:
 		return a, fmt.Errorf("the peer has no address, and takes none")
+	case a.remote == a.local:
+		return a, fmt.Errorf("the peer gave us its own address %s", a.local)
 	case a.remote.IsValid() && c.allow != nil && !c.allow(a.remote):
 		return a, fmt.Errorf("the peer may not use the address %s", a.remote)
 	}

@@ -21,10 +21,14 @@ type ipv6cp struct {
 	local  uint64 // ours, as we ask for it
 	ask    bool
 	remote uint64 // the peer's, from its last request; 0 if it named none
+
+	suggested uint64 // what the peer was last told to use; 0: nothing
+	prompted  bool   // a peer that named none was asked to
 }
 
 func (c *ipv6cp) begin() {
 	c.local, c.ask = c.want.Local, true
+	c.suggested, c.prompted = 0, false
 	if c.local == 0 {
 		c.local = c.newID()
 	}
@@ -59,22 +63,23 @@ func (c *ipv6cp) consider(o option) (verdict, []byte) {
 
 // suggestion returns the identifier that a peer without a good one is told to use.
 func (c *ipv6cp) suggestion() uint64 {
-	if c.want.Remote != 0 && c.want.Remote != c.local {
-		return c.want.Remote
+	c.suggested = c.want.Remote
+	if c.suggested == 0 || c.suggested == c.local {
+		c.suggested = c.newID()
 	}
-	id := c.newID()
-	if id == c.local {
-		id += 1 << 32
+	if c.suggested == c.local {
+		c.suggested += 1 << 32
 	}
-	return id
+	return c.suggested
 }
 
-// missing tells a peer that named no identifier to do so: without one it has no
-// address (RFC 5072, section 5).
+// missing tells a peer that named no identifier to do so, once (RFC 5072, section
+// 4.1).
 func (c *ipv6cp) missing(dst []byte) []byte {
-	if c.remote != 0 || hasOption(dst, optInterfaceID) {
+	if c.remote != 0 || c.prompted || hasOption(dst, optInterfaceID) {
 		return dst
 	}
+	c.prompted = true
 	return appendOption(dst, optInterfaceID, id8(c.suggestion())...)
 }
 
@@ -82,11 +87,17 @@ func (c *ipv6cp) naked(o option) {
 	if o.kind != optInterfaceID || len(o.value) != 8 {
 		return
 	}
-	// A Nak says that the peer has the same, or has a better one for us. Where
-	// ours was a free choice there is nothing to insist on.
-	if id := binary.BigEndian.Uint64(o.value); id != 0 && (c.want.Local == 0 || c.want.AcceptLocal) {
-		c.local, c.ask = id, true
+	if c.want.Local != 0 && !c.want.AcceptLocal {
+		return
 	}
+	// A Nak says that the peer has the same, or has a better one for us. Where
+	// ours was a free choice there is nothing to insist on. But what we have just
+	// told the peer to use, or it has, is for neither of us to take.
+	id := binary.BigEndian.Uint64(o.value)
+	if id == 0 || id == c.suggested || id == c.remote {
+		id = c.newID()
+	}
+	c.local, c.ask = id, true
 }
 
 func (c *ipv6cp) rejected(o option) {
@@ -102,6 +113,8 @@ func (c *ipv6cp) agreed() (local, remote netip.Addr, err error) {
 		err = errors.New("the peer does not take our interface identifier")
 	case c.remote == 0:
 		err = errors.New("the peer has no interface identifier")
+	case c.remote == c.local:
+		err = errors.New("the peer has our interface identifier")
 	}
 	return linkLocal(c.local), linkLocal(c.remote), err
 }

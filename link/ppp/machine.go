@@ -175,9 +175,8 @@ func (m *machine) close(reason string, now time.Time) {
 }
 
 // receive takes a packet of the codes that all control protocols share; any
-// other code is unknown here. It drops what answers nothing that we asked: "an
-// Ack, Nak or Reject with another Identifier is silently discarded" (RFC 1661,
-// section 5).
+// other code is unknown here. It drops what answers nothing that we asked: an Ack,
+// Nak or Reject with another Identifier (RFC 1661, sections 5.2 to 5.4).
 //
 // A second answer to one request is dropped too, as pppd does. The RFC would
 // start anew for it, but after a retransmission it is only the other copy's.
@@ -270,9 +269,9 @@ func (m *machine) learn(p packet) bool {
 // judge answers the peer's Configure-Request. It reports false if that holds
 // octets that are no options.
 //
-// What is rejected goes before what is only naked (RFC 1661, section 5.4), and
-// after MaxFailure Naks without agreement all is rejected (section 4.6). The
-// answer is no longer than the peer takes.
+// What is rejected goes before what is only naked or missing (RFC 1661, sections
+// 5.3 and 5.4), and after MaxFailure Naks without agreement all is rejected
+// (section 4.6). The answer is no longer than the peer takes.
 func (m *machine) judge(p packet) (good bool, answer packet, ok bool) {
 	options, ok := parseOptions(p.data)
 	if !ok {
@@ -298,7 +297,7 @@ func (m *machine) judge(p packet) (good bool, answer packet, ok bool) {
 			naks, refused = add(naks, o.kind, value), true
 		}
 	}
-	if !giveUp {
+	if !giveUp && len(rejects) == 0 {
 		if more := m.layer.missing(naks); len(more) <= room {
 			naks = more
 		}
