@@ -50,15 +50,9 @@ func TestReplay(t *testing.T) {
 }
 
 func replay(t *testing.T, p livePeer, recording []byte) {
-	var log logbook
-	defer func() {
-		if t.Failed() {
-			t.Logf("we said:\n%s", &log)
-		}
-	}()
 	peer := newPlayer(t, recording)
-	c := p.config
-	c.Rand, c.Log = liveRand(p.name), log.add
+	c := (&diary{t: t, name: "us"}).config(p.config)
+	c.Rand = liveRand(p.name)
 	link, err := Open(t.Context(), carrier.Stream{ReadWriteCloser: peer}, c)
 	var failed *Error
 	switch {
