@@ -178,11 +178,14 @@ func (o *Offer) Read(b []byte) (int, error) {
 		case n > 0:
 			o.begun.Store(true)
 		case !errors.Is(err, syscall.EIO) && !errors.Is(err, io.EOF):
-		case o.await():
-			continue
-		default:
+		case o.begun.Load():
 			err = io.EOF
 			o.stopWrites() // see Process.nobody
+		default:
+			// Nobody has it open, or had since and has left nothing. A look at who has
+			// would miss a program that comes and goes meanwhile; what it said waits.
+			o.pause()
+			continue
 		}
 		return n, err
 	}
@@ -219,22 +222,29 @@ func (o *Offer) WriteBuffers(buffers net.Buffers) error {
 }
 
 // await waits until somebody has the terminal open, and reports false if the program
-// has been there and left. After Close it reports true at once: Read and Write then
-// say so.
+// has been there and left. After Close it reports true at once: Write then says so.
 func (o *Offer) await() bool {
-	again := time.NewTicker(pollTime)
-	defer again.Stop()
 	for !pty.Held(o.in) {
 		if o.begun.Load() {
 			return false
 		}
-		select {
-		case <-o.done:
+		if !o.pause() {
 			return true
-		case <-again.C:
 		}
 	}
 	return true
+}
+
+// pause waits for pollTime, and reports whether the Offer is still open.
+func (o *Offer) pause() bool {
+	again := time.NewTimer(pollTime)
+	defer again.Stop()
+	select {
+	case <-o.done:
+		return false
+	case <-again.C:
+		return true
+	}
 }
 
 // Close lets the program read what it was given, for a second, and hangs up.
