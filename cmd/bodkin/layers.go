@@ -317,6 +317,9 @@ func (n *near) probe(ctx context.Context) error {
 	if len(servers) == 0 {
 		servers = n.agreed.DNS
 	}
+	if n.config.Far.Foreign() && n.config.DNS.Off {
+		return nil // its resolvers are not in the tunnel's own network, and not asked for
+	}
 	if len(servers) == 0 {
 		if n.config.TakesEverything() && !n.config.DNS.Off {
 			n.warn("the far side names no resolver: give one with --dns ADDR, or pppd's option ms-dns there")

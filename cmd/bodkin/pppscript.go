@@ -33,9 +33,9 @@ type switchboard struct {
 // scriptPatience is how long a command may take from SIGTERM on, before SIGKILL.
 const scriptPatience = 2 * time.Second
 
-// switchBuffer is how much is read from the line at once, in octets: what a
-// terminal holds.
-const switchBuffer = 4096
+// switchBuffer is how much is read from the line at once, in octets: what a pipe
+// holds.
+const switchBuffer = 64 << 10
 
 func newSwitchboard(line carrier.Stream) *switchboard {
 	s := &switchboard{line: line, in: make(chan []byte), stop: make(chan struct{}), done: make(chan struct{})}
@@ -46,8 +46,10 @@ func newSwitchboard(line carrier.Stream) *switchboard {
 func (s *switchboard) read() {
 	defer close(s.done)
 	defer close(s.in)
-	for {
-		b := make([]byte, switchBuffer)
+	// Two buffers do: one is taken only when the other has been used up.
+	var buffers [2][switchBuffer]byte
+	for i := 0; ; i ^= 1 {
+		b := buffers[i][:]
 		n, err := s.line.Read(b)
 		if n > 0 {
 			select {
