@@ -36,8 +36,8 @@ func (f *foreign) nothingUntilEcho(what string) {
 	}
 }
 
-// start opens a link to a foreign peer that the test plays, in the background.
-func start(t *testing.T, c Config) (*foreign, *diary, <-chan result) {
+// openAgainst opens a link to a foreign peer that the test plays, in the background.
+func openAgainst(t *testing.T, c Config) (*foreign, *diary, <-chan result) {
 	ea, eb := newLine()
 	d := &diary{t: t, name: "us"}
 	opened := make(chan result, 1)
@@ -53,7 +53,7 @@ func start(t *testing.T, c Config) (*foreign, *diary, <-chan result) {
 func TestSilentDuringAuthentication(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := Config{Auth: Auth{Require: []auth.Protocol{auth.CHAP}, Name: "us", Secret: func(string, string) ([]byte, bool) { return nil, false }}, IPv6: IPv6{Off: true}}
-		f, d, opened := start(t, c)
+		f, d, opened := openAgainst(t, c)
 		f.lcpUp()
 		f.receive(protocolCHAP, 1)
 		for _, protocol := range []uint16{protocolIPCP, protocolIPv6CP, protocolCCP, protocolPAP, 0x0021, 0x00fd, 0xc025} {
@@ -184,7 +184,7 @@ func TestInterfaceIdentifiers(t *testing.T) {
 // A peer may not give us the address that it has itself.
 func TestOneAddressForBoth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, _, opened := start(t, Config{IPv6: IPv6{Off: true}})
+		f, _, opened := openAgainst(t, Config{IPv6: IPv6{Off: true}})
 		f.lcpUp()
 		f.send(protocolIPCP, packet{confReq, 1, appendOption(nil, optAddr, 10, 0, 2, 2)})
 		p := f.receive(protocolIPCP, confReq)
@@ -205,7 +205,7 @@ func TestOneAddressForBoth(t *testing.T) {
 // A network that found no agreement is tried again when LCP negotiates anew.
 func TestNetworkAfterRenegotiation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, d, opened := start(t, Config{})
+		f, d, opened := openAgainst(t, Config{})
 		f.lcpUp()
 		f.send(protocolIPv6CP, packet{confReq, 1, appendOption(nil, optInterfaceID, id8(5)...)})
 		f.acknowledge(protocolIPv6CP)
@@ -248,7 +248,7 @@ func TestNotesAreFew(t *testing.T) {
 		for i := range byte(100) {
 			f.send(protocolLCP, packet{codeRej, i, []byte{echoReq, 0, 0, 8, 0, 0, 0, 0}})
 		}
-		f.nothingUntilEchoRequests()
+		f.nothingUntilEcho("rejections")
 		if n := strings.Count(fmt.Sprint(d.kinds()), fmt.Sprint(Note)); n != 1 {
 			t.Errorf("%d notes", n)
 		}
@@ -256,8 +256,133 @@ func TestNotesAreFew(t *testing.T) {
 	})
 }
 
-// nothingUntilEchoRequests waits until all that was sent has been answered.
-func (f *foreign) nothingUntilEchoRequests() {
-	f.send(protocolLCP, packet{echoReq, 77, make([]byte, 4)})
-	f.receive(protocolLCP, echoRep)
+// RFC 1661, section 5.8: the answer has our own magic number, 0 without one, and the
+// rest of the request as far as the peer takes it.
+func TestEchoReply(t *testing.T) {
+	for _, without := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			f, d, opened := openAgainst(t, Config{IPv6: IPv6{Off: true}, LCP: LCP{NoMagic: without}})
+			f.lcpUp(octets(t, "0104 00c8")...) // an MRU of 200
+			data := append([]byte{1, 2, 3, 4}, bytes.Repeat([]byte("echo"), 300)...)
+			f.send(protocolLCP, packet{echoReq, 200, data})
+			p := f.receive(protocolLCP, echoRep)
+			magic := binary.BigEndian.Uint32(p.data)
+			if p.id != 200 || without != (magic == 0) || without != !d.has(fmt.Sprintf("<magic 0x%x>", magic)) {
+				t.Errorf("id %d, magic %x", p.id, magic)
+			}
+			if rest := p.data[4:]; headerLen+len(p.data) != 200 || !bytes.HasPrefix(data[4:], rest) {
+				t.Errorf("%d octets came back, of %d", len(rest), len(data)-4)
+			}
+			f.send(protocolLCP, packet{echoReq, 201, []byte{1, 2, 3}})
+			f.nothingUntilEcho("a request without a magic number")
+			f.line.Close()
+			<-opened
+		})
+	}
+}
+
+// RFC 1661, section 5: codes 1 to 7 are sent as if nothing had been agreed on, all
+// others of LCP as agreed. Section 6.6: never without address and control.
+func TestDefaultFormat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, _, opened := openAgainst(t, Config{IPv6: IPv6{Off: true}})
+		f.lcpUp(octets(t, "0206 00000000 0702 0802")...)
+		f.send(protocolIPCP, packet{confReq, 1, appendOption(nil, optAddr, 10, 0, 2, 2)})
+		p := f.receive(protocolIPCP, confReq)
+		f.send(protocolIPCP, packet{confNak, p.id, appendOption(nil, optAddr, 10, 0, 2, 15)})
+		f.acknowledge(protocolIPCP)
+		r := <-opened
+		if r.err != nil {
+			t.Fatal(r.err)
+		}
+		for _, tt := range []struct {
+			sent  packet
+			begin string // of the answer, as it is on the line
+		}{
+			{packet{99, 9, nil}, "ff7d23c0217d27"}, // Code-Reject
+			{packet{echoReq, 9, make([]byte, 4)}, "ff03c0210a09"},
+			{packet{termReq, 9, nil}, "ff7d23c0217d267d29"}, // Terminate-Ack
+		} {
+			synctest.Wait()
+			f.line.in.discard()
+			f.send(protocolLCP, tt.sent)
+			synctest.Wait()
+			f.line.in.mu.Lock()
+			got := bytes.TrimLeft(f.line.in.octets, "~")
+			if !bytes.HasPrefix(got, octets(t, tt.begin)) {
+				t.Errorf("code %d is answered with %x, want %s...", tt.sent.code, got, tt.begin)
+			}
+			f.line.in.mu.Unlock()
+		}
+		<-r.link.Done()
+	})
+}
+
+// RFC 1570, section 2.1.1: whoever negotiates anew or says goodbye is back at the
+// default FCS, and so are we with the answer; then the agreed one holds again.
+func TestFCSAfterRenegotiation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := Config{LCP: LCP{FCS32: true}}
+		d := c
+		d.IPv4 = serverIPv4
+		a, b, da, _ := openBoth(t, c, d)
+		if a.err != nil || b.err != nil {
+			t.Fatal(a.err, b.err)
+		}
+		go drain(b.link)
+		for range 2 {
+			if s := a.link.Stats(); !s.In.FCS32 || !s.Out.FCS32 {
+				t.Fatalf("agreed on %+v", s)
+			}
+			exchange(t, b.link, a.link, packet4(100))
+			b.link.do(func(now time.Time) { // as if a Terminate-Ack had come from nowhere
+				b.link.lcp.step(rta, now)
+			})
+			time.Sleep(2 * patience) // the packet that came is still lent
+		}
+		if n := da.count("rcvd [LCP ConfAck"); n != 3 || a.link.Stats().Line.FCS+b.link.Stats().Line.FCS != 0 {
+			t.Errorf("%d negotiations, %+v, %+v", n, a.link.Stats().Line, b.link.Stats().Line)
+		}
+		a.link.Close()
+		<-b.link.Done()
+	})
+}
+
+// Nobody gets into the network phase by starting over: what was proved, and who by,
+// is forgotten with the link that it was proved on.
+func TestNothingProvedIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, ours := authPair(auth.PAP, 0)
+		f, d, opened := openAgainst(t, Config{Auth: ours, IPv4: serverIPv4, IPv6: IPv6{Off: true}})
+		up := func(password string, verdict byte) {
+			f.lcpUp()
+			f.send(protocolPAP, packet{1, 1, append([]byte("\x03ann"), append([]byte{byte(len(password))}, password...)...)})
+			f.receive(protocolPAP, verdict)
+		}
+		up("ann's secret", 2)
+		f.send(protocolIPCP, packet{confReq, 1, appendOption(nil, optAddr, clientAddr.AsSlice()...)})
+		f.acknowledge(protocolIPCP)
+		r := <-opened
+		if r.err != nil {
+			t.Fatal(r.err)
+		}
+		go drain(r.link)
+		f.lcpUp()
+		f.send(protocolIPCP, packet{confReq, 2, appendOption(nil, optAddr, clientAddr.AsSlice()...)})
+		f.sendRaw(protocolIPv4, packet4(100))
+		f.nothingUntilEcho("IPCP before the proof")
+		if n := r.link.Stats().PacketsIn; n != 0 {
+			t.Errorf("%d packets came through", n)
+		}
+		f.send(protocolPAP, packet{1, 2, []byte("\x03ann\x00")})
+		f.receive(protocolPAP, 3)
+		f.receive(protocolLCP, termReq)
+		f.send(protocolIPCP, packet{confReq, 3, nil})
+		f.line.Close()
+		<-r.link.Done()
+		if n := d.count("sent [IPCP ConfReq"); n != 1 {
+			t.Errorf("IPCP began %d times", n)
+		}
+		failed(t, r.link.Err(), PeerRefused, "ann")
+	})
 }

@@ -89,7 +89,8 @@ const (
 
 // A SecretFunc returns what client and server share, client being the one who
 // proves. One of the two names is the peer's word: printable, at most 255 octets,
-// and not yet proved. An empty secret is a secret like any other.
+// and not yet proved. An empty secret is a secret like any other, as with pppd; for
+// CHAP it should have an octet at least (RFC 1994, section 2.3).
 type SecretFunc func(client, server string) (secret []byte, ok bool)
 
 const (

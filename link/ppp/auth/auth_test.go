@@ -378,8 +378,8 @@ func TestRecheckUnanswered(t *testing.T) {
 	}
 }
 
-// The attack of RFC 1994, Security Considerations: one secret both ways, and a
-// peer that knows nothing but has us answer our own challenge.
+// A reflection: one secret both ways, and a peer that knows nothing but has us
+// answer our own challenge.
 func TestReflection(t *testing.T) {
 	for _, p := range []Protocol{CHAP, MSCHAPv2} {
 		both := func(string, string) ([]byte, bool) { return []byte("sesame"), true }

@@ -48,8 +48,7 @@ func NewProver(p Protocol, name, server string, secret SecretFunc, random io.Rea
 
 // Beware tells m of the Authenticator at our own end of the link: m refuses to
 // answer a challenge that a has out, for such an answer is what the peer would
-// need to pass a's test where one secret serves both ways (RFC 1994, Security
-// Considerations).
+// need to pass a's test where one secret serves both ways.
 func (m *Prover) Beware(a *Authenticator) { m.own = a }
 
 // Start returns PAP's first request. It returns nil for CHAP, where the peer

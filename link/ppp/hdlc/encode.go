@@ -6,8 +6,9 @@ import "slices"
 // default one, but that it escapes only flag and escape themselves.
 //
 // LCP packets with codes 1 to 7 are always sent with the default Format, whatever
-// is agreed (RFC 1661, section 5; RFC 1570, section 2.1.1):
-// Escape holding at least DefaultACCM, and all else zero. So a caller has two.
+// is agreed (RFC 1661, section 5): Escape holding at least DefaultACCM, and all else
+// zero. So a caller has two. RFC 1570, section 2.1.1, recommends a copy with the
+// agreed FCS before those that end an open link; here a Decoder takes either.
 type Format struct {
 	Escape Set
 	FCS    FCS
@@ -16,8 +17,7 @@ type Format struct {
 }
 
 // Append appends to dst one frame that holds data, and returns the longer slice,
-// in the manner of append. data may not lie in
-// the room that dst has.
+// in the manner of append. data may not lie in the room that dst has.
 //
 //	0 or 1 0 or 1   1 or 2   len(data)  2 or 4    1     octets, before escaping
 //	+------+------+----------+--------+--------+------+
