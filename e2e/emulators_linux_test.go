@@ -262,6 +262,29 @@ func TestNearPPPD(t *testing.T) {
 	w.noProcesses()
 }
 
+// TestPPPDByItsName: pppd alone stands for a command line that works, on either side
+// and on both at once.
+func TestPPPDByItsName(t *testing.T) {
+	w := newWorld(t, lab.Options{})
+	for _, m := range []*lab.Machine{w.Laptop, w.Gateway} {
+		if err := m.InstallPPPD(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.upAs("root", "--near", "pppd", "--far", "pppd", "root@gw")
+	near, far := w.attached(w.Laptop), w.attached(w.Gateway)
+	w.inGuest(near, "ping", "-c", "1", "-W", "5", "10.0.2.2")
+	w.inGuest(far, "ping", "-c", "1", "-W", "5", "10.0.2.15")
+	w.nothingOfOurs(w.Gateway)
+	w.rootDown()
+
+	w.upAs("root", "--far", "pppd", "--dns", "off", "root@gw")
+	if r := w.on(w.Laptop, "root", "ping", "-c", "1", "-W", "5", "10.0.2.2"); r.status != 0 {
+		t.Errorf("the far pppd does not answer:\n%s", r.out)
+	}
+	w.rootDown()
+}
+
 // TestNearSlirp: the real SLiRP is this side's NAT, and the far side's kernel has
 // the interface.
 func TestNearSlirp(t *testing.T) {

@@ -18,5 +18,9 @@
 // death of the process that called New. Only the kernel, sh, mount and OpenSSH are
 // needed; addresses, routes and filters are made through netlink.
 //
+// A machine can have the real pppd and slirp besides (InstallPPPD, InstallSlirp).
+// Where this kernel has no PPP, pppd runs in a guest of its own: User Mode Linux,
+// an ordinary process whose files are the machine's.
+//
 // It imports nothing else of this project, so that every part can be tested in it.
 package lab

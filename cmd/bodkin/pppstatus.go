@@ -71,7 +71,7 @@ func (s pppSignal) Error() string {
 }
 
 // errPPPHangup is SIGHUP: end this link, and with persist dial again.
-var errPPPHangup = errors.New("Hangup (SIGHUP)")
+var errPPPHangup = errors.New("hangup (SIGHUP)")
 
 // linkStatus finds the exit status of the end of a link, nil for one in order. up
 // says whether packets could pass before; words is what a command on the line said

@@ -16,7 +16,6 @@ const maxOutbox = 64 << 10
 type outbox struct {
 	mu     sync.Mutex
 	frames []byte
-	spare  []byte
 }
 
 // add appends a frame. It reports false when there is no room.

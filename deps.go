@@ -1,6 +1,0 @@
-package bodkin
-
-import (
-	_ "github.com/creack/pty"
-	_ "golang.org/x/crypto/md4"
-)
