@@ -526,3 +526,13 @@ func TestCottyName(t *testing.T) {
 		}
 	}
 }
+
+// TestSlirpByName: a script that says slirp needs no change.
+func TestSlirpByName(t *testing.T) {
+	for _, args := range [][]string{{"version"}, {"slirp", "version"}} {
+		out, err := asProgram(t, "/usr/local/bin/slirp", args...).CombinedOutput()
+		if err != nil || string(out) != software()+"\n" {
+			t.Errorf("slirp %q: %v, %q", args, err, out)
+		}
+	}
+}

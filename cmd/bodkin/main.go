@@ -11,6 +11,11 @@
 //	far.go                 the far side
 //	helper*.go, wire*.go   the only privileged process, and how it is asked
 //	control.go             status and down: a running tunnel answers
+//	emulator.go, link.go,
+//	program.go             other emulators than ours, on either side
+//	ppp*.go                in the place of pppd
+//	slirp*.go              in the place of slirp
+//	cotty*.go              two programs, each on a terminal of its own
 package main
 
 import (
@@ -24,18 +29,19 @@ import (
 )
 
 func main() {
-	actAsCotty()
+	actByName()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// actAsCotty makes the program be `bodkin cotty` if it was started under that name.
-// A side of cotty's never comes first, so a first word cotty is the command: that is how
-// a detached copy of such a file is started.
-func actAsCotty() {
-	if strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe") == "cotty" && (len(os.Args) < 2 || os.Args[1] != "cotty") {
-		os.Args = append([]string{os.Args[0], "cotty"}, os.Args[1:]...)
+// actByName makes the program be `bodkin cotty` or `bodkin slirp` if it was started
+// under that name. Neither's own words begin with its name, so a first word that does
+// is the command: that is how a detached copy of such a file is started.
+func actByName() {
+	name := strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe")
+	if (name == "cotty" || name == "slirp") && (len(os.Args) < 2 || os.Args[1] != name) {
+		os.Args = append([]string{os.Args[0], name}, os.Args[1:]...)
 	}
 }
 

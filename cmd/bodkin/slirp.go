@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -62,14 +61,6 @@ hung up.`,
 			}
 			return words, cobra.ShellCompDirectiveDefault
 		},
-	}
-}
-
-// Under the name slirp the program is `bodkin slirp`: then a script that says slirp
-// needs no change.
-func init() {
-	if filepath.Base(os.Args[0]) == "slirp" && (len(os.Args) < 2 || os.Args[1] != "slirp") {
-		os.Args = append([]string{os.Args[0], "slirp"}, os.Args[1:]...)
 	}
 }
 
