@@ -198,7 +198,8 @@ func (c *ipcp) agreed() (addresses, error) {
 }
 
 // host4 reports whether addr can be that of a host on the other side of a link:
-// not this network, loopback, multicast, reserved (RFC 6890, section 2.2.2).
+// not this network, loopback, reserved (RFC 6890, section 2.2.2) or multicast (RFC
+// 1112, section 4).
 func host4(addr netip.Addr) bool {
 	first := addr.As4()[0]
 	return first != 0 && first != 127 && first < 224

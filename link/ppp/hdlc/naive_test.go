@@ -9,7 +9,7 @@ import (
 // RFC 1662 once more, the way it is written: one bit or one octet at a time.
 
 // naiveFCS runs p, low bit first, through the shift register of RFC 1662,
-// section 3.1, that has the given polynomial and as many bits as ones.
+// appendix C, that has the given polynomial and as many bits as ones.
 func naiveFCS(p []byte, polynomial, ones uint32) uint32 {
 	register := ones
 	for _, c := range p {
