@@ -303,7 +303,9 @@ func (y *lcpLayer) up(now time.Time) {
 		form.fcs = hdlc.FCS32
 	}
 	l.receive.Store(form)
-	mtu := l.out.MRU
+	// No more than we take ourselves, as pppd: what TCP is told by the size of the
+	// interface is what the peer's side learns of ours.
+	mtu := min(l.out.MRU, l.in.MRU)
 	if l.c.LCP.MTU > 0 {
 		mtu = min(mtu, l.c.LCP.MTU)
 	}

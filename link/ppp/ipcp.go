@@ -178,12 +178,12 @@ func (c *ipcp) agreed() (addresses, error) {
 		return a, fmt.Errorf("the peer does not take our address %s", c.want.Local)
 	case !c.askAddr || c.local == nowhere:
 		return a, fmt.Errorf("we have no address, and the peer gave none")
-	case !c.remote.IsValid() && c.want.Remote.IsValid():
-		a.remote = c.want.Remote
+	case !c.remote.IsValid():
+		// It named none, and took none: some modems are so. What we would have
+		// told it stands for it, as with pppd.
+		a.remote = c.suggestion()
 	}
 	switch {
-	case !a.remote.IsValid() && !c.want.NoRemote:
-		return a, fmt.Errorf("the peer has no address, and takes none")
 	case a.remote == a.local:
 		return a, fmt.Errorf("the peer gave us its own address %s", a.local)
 	case a.remote.IsValid() && c.allow != nil && !c.allow(a.remote):

@@ -199,3 +199,24 @@ func TestNotation(t *testing.T) {
 		}
 	}
 }
+
+// TestNamelessPeer: a peer that names no address, and takes none, stands at the one
+// that we would have told it, as with pppd; where none will do, at none.
+func TestNamelessPeer(t *testing.T) {
+	for _, test := range []struct {
+		want   IPv4
+		remote netip.Addr
+	}{
+		{IPv4{}, someAddress},
+		{IPv4{Remote: live4Theirs}, live4Theirs},
+		{IPv4{NoRemote: true}, netip.Addr{}},
+	} {
+		c := &ipcp{want: test.want}
+		c.begin()
+		c.listen()
+		c.naked(option{optAddr, []byte{10, 0, 0, 1}})
+		if got, err := c.agreed(); err != nil || got.remote != test.remote {
+			t.Errorf("%+v: %v, %v", test.want, got.remote, err)
+		}
+	}
+}
