@@ -39,12 +39,16 @@ func TestLive(t *testing.T) {
 	if err := errors.Join(world.Gateway.InstallPPPD(), world.Gateway.InstallSlirp()); err != nil {
 		t.Fatal(err)
 	}
-	var secrets []string
+	var forPPPD []string
+	forSlirp := "" // a fourth word, of addresses, makes its IPCP fail
 	for who, secret := range liveSecrets {
-		secrets = append(secrets, fmt.Sprintf("%s %s %q *", who[0], who[1], secret))
+		line := fmt.Sprintf("%s %s %q", who[0], who[1], secret)
+		forPPPD = append(forPPPD, line+" *")
+		forSlirp += line + "\n"
 	}
 	for _, file := range []string{"pap-secrets", "chap-secrets"} {
-		if err := world.Gateway.Secrets(file, secrets...); err != nil {
+		if err := errors.Join(world.Gateway.Secrets(file, forPPPD...),
+			world.Gateway.WriteFile("/home/me/."+file, []byte(forSlirp), 0o600, "me")); err != nil {
 			t.Fatal(err)
 		}
 	}

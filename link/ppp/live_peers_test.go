@@ -40,21 +40,24 @@ const (
 // whoever plays the recording says the same.
 func liveRand(name string) io.Reader { return rand.NewChaCha8(sha256.Sum256([]byte(name))) }
 
-// Who the two are in secrets files; the secrets are of each direction.
+// Who they are in secrets files; the secrets are of each direction.
 const (
 	liveName   = "bodkin"
 	liveTheirs = "peer"
+	liveSlirps = "gateway" // slirp's name is its machine's, whatever it is told
 )
 
 var liveSecrets = map[[2]string]string{ // client, server
 	{liveName, liveTheirs}: "ours to prove",
 	{liveTheirs, liveName}: "theirs to prove",
+	{liveName, liveSlirps}: "ours to slirp",
+	{liveSlirps, liveName}: "slirp's to prove",
 }
 
-// liveAuth is authentication by the protocols, each way. wrong makes all secrets
-// on our side other ones.
-func liveAuth(proves, asks auth.Protocol, wrong bool) Auth {
-	a := Auth{Name: liveName, RemoteName: liveTheirs, Secret: func(client, server string) ([]byte, bool) {
+// liveAuth is authentication with peer by the protocols, each way. wrong makes all
+// secrets on our side other ones.
+func liveAuth(peer string, proves, asks auth.Protocol, wrong bool) Auth {
+	a := Auth{Name: liveName, RemoteName: peer, Secret: func(client, server string) ([]byte, bool) {
 		secret, ok := liveSecrets[[2]string{client, server}]
 		if wrong {
 			secret = "something else"
@@ -119,31 +122,31 @@ var livePeers = []livePeer{
 
 	// Who proves what to whom.
 	{name: "pppd-pap", program: "pppd", recorded: true,
-		options: liveNames("require-pap"), config: Config{LCP: LCP{Timers: liveTimers}, IPv4: liveGives, Auth: liveAuth(auth.PAP, auth.PAP, false)},
+		options: liveNames("require-pap"), config: Config{LCP: LCP{Timers: liveTimers}, IPv4: liveGives, Auth: liveAuth(liveTheirs, auth.PAP, auth.PAP, false)},
 		goodby: byUs, status: 16, size: 100},
 	{name: "pppd-chap", program: "pppd", recorded: true,
-		options: liveNames("require-chap"), config: Config{LCP: LCP{Timers: liveTimers}, IPv4: liveGives, Auth: liveAuth(auth.CHAP, auth.CHAP, false)},
+		options: liveNames("require-chap"), config: Config{LCP: LCP{Timers: liveTimers}, IPv4: liveGives, Auth: liveAuth(liveTheirs, auth.CHAP, auth.CHAP, false)},
 		goodby: byUs, status: 16, size: 100},
 	{name: "pppd-mschapv2", program: "pppd", recorded: true,
-		options: liveNames("require-mschap-v2"), config: Config{LCP: LCP{Timers: liveTimers}, IPv4: liveGives, Auth: liveAuth(auth.MSCHAPv2, auth.MSCHAPv2, false)},
+		options: liveNames("require-mschap-v2"), config: Config{LCP: LCP{Timers: liveTimers}, IPv4: liveGives, Auth: liveAuth(liveTheirs, auth.MSCHAPv2, auth.MSCHAPv2, false)},
 		goodby: byUs, status: 16, size: 100},
 	{name: "pppd-pap-we-lie", program: "pppd", recorded: true,
-		options: liveNames("require-pap"), config: Config{LCP: LCP{Timers: liveTimers}, IPv4: liveGives, Auth: liveAuth(auth.PAP, 0, true)},
+		options: liveNames("require-pap"), config: Config{LCP: LCP{Timers: liveTimers}, IPv4: liveGives, Auth: liveAuth(liveTheirs, auth.PAP, 0, true)},
 		fails: OurSecret, status: 11},
 	{name: "pppd-chap-we-lie", program: "pppd", recorded: true,
-		options: liveNames("require-chap"), config: Config{LCP: LCP{Timers: liveTimers}, IPv4: liveGives, Auth: liveAuth(auth.CHAP, 0, true)},
+		options: liveNames("require-chap"), config: Config{LCP: LCP{Timers: liveTimers}, IPv4: liveGives, Auth: liveAuth(liveTheirs, auth.CHAP, 0, true)},
 		fails: OurSecret, status: 11},
 	{name: "pppd-mschapv2-we-lie", program: "pppd", recorded: true,
-		options: liveNames("require-mschap-v2"), config: Config{LCP: LCP{Timers: liveTimers}, IPv4: liveGives, Auth: liveAuth(auth.MSCHAPv2, 0, true)},
+		options: liveNames("require-mschap-v2"), config: Config{LCP: LCP{Timers: liveTimers}, IPv4: liveGives, Auth: liveAuth(liveTheirs, auth.MSCHAPv2, 0, true)},
 		fails: OurSecret, status: 11},
 	{name: "pppd-pap-it-lies", program: "pppd", recorded: true,
-		options: liveNames("noauth"), config: Config{LCP: LCP{Timers: liveTimers}, IPv4: liveGives, Auth: liveAuth(0, auth.PAP, true)},
+		options: liveNames("noauth"), config: Config{LCP: LCP{Timers: liveTimers}, IPv4: liveGives, Auth: liveAuth(liveTheirs, 0, auth.PAP, true)},
 		fails: PeerRefused, status: 19},
 	{name: "pppd-chap-it-lies", program: "pppd", recorded: true,
-		options: liveNames("noauth"), config: Config{LCP: LCP{Timers: liveTimers}, IPv4: liveGives, Auth: liveAuth(0, auth.CHAP, true)},
+		options: liveNames("noauth"), config: Config{LCP: LCP{Timers: liveTimers}, IPv4: liveGives, Auth: liveAuth(liveTheirs, 0, auth.CHAP, true)},
 		fails: PeerRefused, status: 19},
 	{name: "pppd-mschapv2-it-lies", program: "pppd", recorded: true,
-		options: liveNames("noauth"), config: Config{LCP: LCP{Timers: liveTimers}, IPv4: liveGives, Auth: liveAuth(0, auth.MSCHAPv2, true)},
+		options: liveNames("noauth"), config: Config{LCP: LCP{Timers: liveTimers}, IPv4: liveGives, Auth: liveAuth(liveTheirs, 0, auth.MSCHAPv2, true)},
 		fails: PeerRefused, status: 19},
 
 	// slirp waits for us, says nothing of its own address, never answers IPv6CP.
@@ -154,6 +157,31 @@ var livePeers = []livePeer{
 	{name: "slirp-small", program: "slirp",
 		options: []string{"ppp", "-ac", "-pc", "mru 552", "mtu 552"},
 		config:  Config{LCP: LCP{MRU: 552, NoACCM: true}, IPv4: liveSlirp}, goodby: byUs, size: 524},
+
+	// slirp proves itself by CHAP with no word more, by PAP only if remotename stands
+	// before ppp, the word at which it looks for its password. It knows no MS-CHAPv2
+	// and offers CHAP instead, which is not what that row asks for.
+	{name: "slirp-pap", program: "slirp", recorded: true,
+		options: []string{"remotename " + liveName, "ppp", "auth", "+pap"}, config: Config{IPv4: liveSlirp, Auth: liveAuth(liveSlirps, auth.PAP, auth.PAP, false)},
+		goodby: byUs, size: 100},
+	{name: "slirp-chap", program: "slirp", recorded: true,
+		options: []string{"ppp", "auth", "+chap"}, config: Config{IPv4: liveSlirp, Auth: liveAuth(liveSlirps, auth.CHAP, auth.CHAP, false)},
+		goodby: byUs, size: 100},
+	{name: "slirp-pap-we-lie", program: "slirp", recorded: true,
+		options: []string{"ppp", "auth", "+pap"}, config: Config{IPv4: liveSlirp, Auth: liveAuth(liveSlirps, auth.PAP, 0, true)},
+		fails: OurSecret},
+	{name: "slirp-chap-we-lie", program: "slirp", recorded: true,
+		options: []string{"ppp", "auth", "+chap"}, config: Config{IPv4: liveSlirp, Auth: liveAuth(liveSlirps, auth.CHAP, 0, true)},
+		fails: OurSecret},
+	{name: "slirp-pap-it-lies", program: "slirp", recorded: true,
+		options: []string{"remotename " + liveName, "ppp"}, config: Config{IPv4: liveSlirp, Auth: liveAuth(liveSlirps, 0, auth.PAP, true)},
+		fails: PeerRefused},
+	{name: "slirp-chap-it-lies", program: "slirp", recorded: true,
+		options: []string{"ppp"}, config: Config{IPv4: liveSlirp, Auth: liveAuth(liveSlirps, 0, auth.CHAP, true)},
+		fails: PeerRefused},
+	{name: "slirp-mschapv2", program: "slirp", recorded: true,
+		options: []string{"ppp"}, config: Config{IPv4: liveSlirp, Auth: liveAuth(liveSlirps, 0, auth.MSCHAPv2, false)},
+		fails: PeerRefused},
 }
 
 // liveTimers are for a peer that is silent at first and throws away what comes
