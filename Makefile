@@ -65,6 +65,7 @@ bench:
 	@scripts/setup build demo bench
 	$(MAKE) bodkin
 	$(call as_root)$(GO) run ./bench $(BENCHFLAGS)
+	$(GO) test -run '^$$' -bench . ./link/ppp/hdlc
 
 .PHONY: fuzz
 fuzz:
