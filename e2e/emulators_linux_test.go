@@ -133,6 +133,38 @@ func TestReverse(t *testing.T) {
 	w.gone(w.Gateway, before)
 }
 
+// TestFarKernelKilled: what a killed far half leaves of its kernel interface, the
+// next one takes back.
+func TestFarKernelKilled(t *testing.T) {
+	w := newWorld(t, lab.Options{})
+	before, laptop := w.snapshotOf(w.Gateway), w.snapshot()
+	w.upAs("root", "--far", "tun", "root@gw", "10.77.0.0/16")
+	killed := 0
+	all, err := w.Gateway.Processes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range all {
+		if len(p.Args) > 0 && strings.HasPrefix(filepath.Base(p.Args[0]), "bodkin") {
+			killed++
+			if err := syscall.Kill(p.PID, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if killed != 1 {
+		t.Fatalf("%d far halves ran", killed)
+	}
+	w.eventually("the near half has ended", func() bool { return len(w.processes()) == 0 })
+	w.asBefore(laptop, "the far half's death")
+	if w.snapshotOf(w.Gateway) == before {
+		t.Error("nothing is left of a killed far half: this test shows nothing")
+	}
+	w.upAs("root", "--far", "tun", "root@gw", "10.77.0.0/16")
+	w.rootDown()
+	w.gone(w.Gateway, before)
+}
+
 // TestNobodyToConnect: two NATs are refused, before anything is dialled.
 func TestNobodyToConnect(t *testing.T) {
 	w := newWorld(t, lab.Options{})

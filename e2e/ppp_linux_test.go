@@ -205,6 +205,20 @@ func TestPPPPersist(t *testing.T) {
 	w.noProcesses()
 }
 
+// TestPPPKilled: what a killed `bodkin ppp` leaves, `bodkin clean` takes back.
+func TestPPPKilled(t *testing.T) {
+	w := newScriptWorld(t)
+	before := w.snapshot()
+	w.startPPP(w.Laptop, "me", "debug", "noauth", "defaultroute", "usepeerdns", "pipe", "ssh -T gw exec bodkin ppp nat").up(1)
+	w.changed(before)
+	w.killAll()
+	if r := w.on(w.Laptop, "me", "curl", "-sS", "-m", "2", url(lab.Web4, "/")); r.status == 0 {
+		t.Error("the web is reached without a link")
+	}
+	w.laptop("sudo", "bodkin", "clean")
+	w.asBefore(before, "ppp, kill -9 of every process, clean")
+}
+
 // TestPPPUpDetach: it returns once packets pass; a socket of its own stays outside
 // of the default route.
 func TestPPPUpDetach(t *testing.T) {
@@ -217,7 +231,7 @@ func TestPPPUpDetach(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := w.snapshot()
-	w.await("a listener", func() bool {
+	w.eventually("somebody listens", func() bool {
 		return strings.Contains(w.on(w.Gateway, "root", "ss", "-ltn").out, ":7000 ")
 	})
 	r := w.on(w.Laptop, "me", "bodkin", "ppp", "updetach", "noauth", "defaultroute", "usepeerdns", "logfile", "/tmp/log",
@@ -227,22 +241,12 @@ func TestPPPUpDetach(t *testing.T) {
 	}
 	w.fetch()
 	w.laptop("pkill", "-TERM", "-u", "me", "-x", "bodkin")
-	w.await("its end", func() bool {
+	w.eventually("it has ended", func() bool {
 		log, _ := w.Laptop.ReadFile("/tmp/log")
 		return strings.Contains(string(log), "Connection terminated.")
 	})
 	w.asBefore(before, "ppp updetach")
 	server.Wait()
-}
-
-// await waits for something, and looks often.
-func (w *world) await(what string, is func() bool) {
-	w.t.Helper()
-	for began := time.Now(); !is(); time.Sleep(20 * time.Millisecond) {
-		if time.Since(began) > patience {
-			w.t.Fatalf("no sign of %s in %v", what, patience)
-		}
-	}
 }
 
 // joined starts two `bodkin ppp` as root, on the laptop and on the gateway, each

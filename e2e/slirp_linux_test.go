@@ -41,7 +41,7 @@ func TestPPPWithOurSlirp(t *testing.T) {
 			}
 			defer web.Wait()
 			defer web.Process.Kill()
-			w.await("a server on the laptop", func() bool {
+			w.eventually("a server listens on the laptop", func() bool {
 				return strings.Contains(w.on(w.Laptop, "root", "ss", "-ltn").out, "10.0.2.15:80 ")
 			})
 			if r := w.on(w.Gateway, "me", "curl", "-sS", "-f", "-m", "10", "http://127.0.0.1:5999/ip-up"); r.status != 0 || !strings.Contains(r.out, "/tmp/scripts") {
@@ -68,7 +68,7 @@ func TestPPPWithOurSlirp(t *testing.T) {
 			if status := p.end(); status != 5 {
 				t.Errorf("exit status %d, pppd's is 5\n%s", status, p.text())
 			}
-			w.await("slirp's end", func() bool { return w.on(w.Gateway, "root", "pgrep", "-x", "slirp").status != 0 })
+			w.eventually("slirp has ended", func() bool { return w.on(w.Gateway, "root", "pgrep", "-x", "slirp").status != 0 })
 			w.asBefore(before, "ppp and slirp")
 		})
 	}
