@@ -119,6 +119,20 @@ func TestReverse(t *testing.T) {
 	w.down()
 	w.gone(w.Gateway, before)
 
+	// Root by sudo has nothing to do here, and no ssh runs as root for a user.
+	if r := w.on(w.Laptop, "me", "sudo", append([]string{"bodkin", "up", "-d"}, reverse...)...); r.status != 0 {
+		t.Fatalf("by sudo: %s", r.out)
+	}
+	for _, p := range w.processes() {
+		if name := filepath.Base(p.Args[0]); name != "sudo" && p.UID != lab.LaptopUID {
+			t.Errorf("%q is run by %d", p.Args, p.UID)
+		}
+	}
+	if r := w.on(w.Laptop, "me", "sudo", "bodkin", "down"); r.status != 0 {
+		t.Error(r.out)
+	}
+	w.gone(w.Gateway, before)
+
 	// The prefix holds where the login itself comes from: that stays outside.
 	w.upAs("me", append(reverse, "192.0.2.0/24", "--allow", "host")...)
 	outer := net.JoinHostPort(lab.Laptop4.String(), "8081")

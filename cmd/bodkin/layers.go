@@ -109,6 +109,19 @@ func (n *near) gainPrivilege(ctx context.Context) (err error) {
 	return nil
 }
 
+// renouncePrivilege gives up root where nothing of this machine is to be changed:
+// no ssh, and nothing that reads the network, runs as root for a user.
+func (n *near) renouncePrivilege(context.Context) error {
+	name, err := giveUpRoot()
+	if err != nil {
+		return at(layerPrivilege, err, "")
+	}
+	if name != "" {
+		n.voice.done(layerPrivilege, "not needed with --near %s: all runs as %s", n.config.Near, name)
+	}
+	return nil
+}
+
 // connect makes the continuous connection to the far half.
 func (n *near) connect(ctx context.Context) error {
 	if n.config.Target.TCP {

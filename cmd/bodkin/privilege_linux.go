@@ -78,15 +78,24 @@ func startPrivileged(errw io.Writer) (*privileged, error) {
 		p.end = p.cmd.Wait()
 		close(p.gone)
 	}()
-	if os.Geteuid() == 0 && os.Getenv("SUDO_UID") != "" {
-		name, err := becomeSudoUser()
-		if err != nil {
-			p.Close()
-			return nil, at(layerPrivilege, err, "")
-		}
+	name, err := giveUpRoot()
+	if err != nil {
+		p.Close()
+		return nil, at(layerPrivilege, err, "")
+	}
+	if name != "" {
 		p.how = "as root, all else as " + name
 	}
 	return p, nil
+}
+
+// giveUpRoot makes a process that root started for somebody by sudo that somebody's,
+// and returns who that is; empty if it was not so.
+func giveUpRoot() (string, error) {
+	if os.Geteuid() != 0 || os.Getenv("SUDO_UID") == "" {
+		return "", nil
+	}
+	return becomeSudoUser()
 }
 
 // hasNetAdmin reports whether this process, and so the helper, may change the

@@ -38,5 +38,8 @@ func (p *privileged) Close() error                                  { return nil
 func runHelper() error   { return errUnsupported }
 func journalDir() string { return "" }
 
+// giveUpRoot has nothing to give up where nothing needs root.
+func giveUpRoot() (string, error) { return "", nil }
+
 // hasNetAdmin reports that the network is not ours to change.
 func hasNetAdmin() bool { return false }

@@ -108,6 +108,8 @@ func (n *near) climb(ctx context.Context, cancel context.CancelCauseFunc) error 
 	}
 	if n.config.Near.Kind == config.Tun {
 		steps = append(steps, n.gainPrivilege)
+	} else {
+		steps = append(steps, n.renouncePrivilege)
 	}
 	if n.config.Near.Kind == config.SLiRP {
 		steps = append(steps, n.openSLiRP)
