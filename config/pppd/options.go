@@ -162,6 +162,10 @@ var lifeOptions = []option{
 	{name: "idle", arg: "N", help: "end after N seconds without a packet", set: duration(func(o *Options) *time.Duration { return &o.Life.Idle }, time.Second, 0, maxSeconds)},
 	{name: "maxconnect", arg: "N", help: "end after N seconds", set: duration(func(o *Options) *time.Duration { return &o.Life.MaxConnect }, time.Second, 0, maxSeconds)},
 	{name: "nodetach", aliases: []string{"-detach"}, help: "stay in the foreground (the default here)", set: boolean(func(o *Options) *bool { return &o.Life.UpDetach }, false)},
+	{name: "up_sdnotify", help: "stay in the foreground, and tell systemd once the link is up", set: func(p *parser, _ string) error {
+		p.options.Life.UpDetach, p.options.Life.SDNotify = false, true
+		return nil
+	}},
 	{name: "updetach", help: "return once the link is up, and let it run", set: flag(func(o *Options) *bool { return &o.Life.UpDetach })},
 	{name: "child-timeout", arg: "N", help: "wait so long for scripts at the end (5); 0: for ever",
 		set: duration(func(o *Options) *time.Duration { return &o.Life.ChildTimeout }, time.Second, 0, maxSeconds)},

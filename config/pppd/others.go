@@ -40,7 +40,6 @@ var ignoredOptions = []option{
 	{name: "refuse-eap", aliases: []string{"-eap"}, help: "EAP is always refused"},
 	{name: "remotenumber", arg: "NUMBER", help: "nothing here goes by telephone numbers"},
 	{name: "ipv6cp-use-persistent", help: "the identifier is a random one"},
-	{name: "up_sdnotify", help: "the service manager is not told; Type=simple will do"},
 	{name: "nodemand", help: "that is always so"},
 	{name: "nosendip", aliases: []string{"ipcp-no-address", "ipcp-no-addresses"}, help: "the address option is always sent"},
 }

@@ -190,6 +190,7 @@ type Life struct {
 	MaxConnect time.Duration // end after so long; 0: never
 
 	UpDetach     bool // return once the link is up, and let it run
+	SDNotify     bool // tell the service manager once the link is up (sd_notify(3))
 	ChildTimeout time.Duration
 
 	LinkName, IPParam, CallFile string

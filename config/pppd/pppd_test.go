@@ -152,6 +152,7 @@ func TestParse(t *testing.T) {
 			o.Life.Persist, o.Life.MaxFail, o.Life.Holdoff = true, 0, 0
 			o.Life.Idle, o.Life.MaxConnect, o.Life.UpDetach = time.Minute, time.Hour, true
 		}},
+		{"updetach up_sdnotify", func(o *Options) { o.Life.SDNotify = true }},
 		{"set A=b=c unset D linkname x ipparam ''", func(o *Options) {
 			o.Life.Set, o.Life.Unset, o.Life.LinkName = []string{"A=b=c"}, []string{"D"}, "x"
 		}},
