@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -29,14 +30,15 @@ func TestPPPDWithOurSlirp(t *testing.T) {
 		slirp, pppd []string
 		bulk        bool
 		end         func(slirp *lab.Cmd, pppd *lab.PPPD) error
-		status      int // pppd's
+		status      []int // pppd's, any of them
 	}{
 		{"pppd calls", []string{"ppp"}, nil, true,
-			func(_ *lab.Cmd, p *lab.PPPD) error { return p.Signal(syscall.SIGTERM) }, 5},
+			func(_ *lab.Cmd, p *lab.PPPD) error { return p.Signal(syscall.SIGTERM) }, []int{5}},
 		{"slirp calls, and says goodbye", []string{"ppp", "initiate-options"}, []string{"silent"}, false,
-			func(s *lab.Cmd, _ *lab.PPPD) error { return s.Process.Signal(syscall.SIGTERM) }, 16},
-		{"slirp is killed", []string{"ppp"}, nil, false,
-			func(s *lab.Cmd, _ *lab.PPPD) error { return s.Process.Kill() }, 16},
+			func(s *lab.Cmd, _ *lab.PPPD) error { return s.Process.Signal(syscall.SIGTERM) }, []int{16}},
+		// A busy guest may miss the hangup of its line, and finds that nobody answers.
+		{"slirp is killed", []string{"ppp"}, []string{"lcp-echo-interval", "2", "lcp-echo-failure", "3"}, false,
+			func(s *lab.Cmd, _ *lab.PPPD) error { return s.Process.Kill() }, []int{16, 15}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			w := w.in(t)
@@ -93,8 +95,8 @@ func TestPPPDWithOurSlirp(t *testing.T) {
 			if err := row.end(slirp, p); err != nil {
 				t.Error(err)
 			}
-			if status, err := p.Exit(ctx); err != nil || status != row.status {
-				t.Errorf("pppd ended with %d, %v, want %d", status, err, row.status)
+			if status, err := p.Exit(ctx); err != nil || !slices.Contains(row.status, status) {
+				t.Errorf("pppd ended with %d, %v, want one of %d", status, err, row.status)
 			}
 			slirp.Wait()
 		})

@@ -140,6 +140,10 @@ func (n *near) climb(ctx context.Context, cancel context.CancelCauseFunc) error 
 	return nil
 }
 
+// signalPatience is how much later than ssh we may see a signal that was for both,
+// on a busy machine.
+const signalPatience = 300 * time.Millisecond
+
 // carry joins the device and the link until one of them ends or ctx does.
 func (n *near) carry(ctx context.Context) error {
 	var helperGone <-chan struct{} // never, without one
@@ -148,10 +152,15 @@ func (n *near) carry(ctx context.Context) error {
 	}
 	select {
 	case err := <-n.joined:
-		if ctx.Err() != nil {
+		// Ctrl-C reaches ssh too, and its end may be seen before the signal is.
+		late := time.NewTimer(signalPatience)
+		defer late.Stop()
+		select {
+		case <-ctx.Done():
 			return context.Cause(ctx)
+		case <-late.C:
+			return err
 		}
-		return err
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-helperGone:
