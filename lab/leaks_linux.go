@@ -109,6 +109,7 @@ func passWhatMayLeak(allowed []uint16) []bpf.Instruction {
 	}
 	four := block([]test{
 		{bpf.LoadAbsolute{Off: etherHeader, Size: 1}, bpf.JumpIf{Cond: bpf.JumpGreaterOrEqual, Val: 4<<4 | 5, SkipTrue: 1}},
+		{bpf.LoadAbsolute{Off: etherHeader, Size: 1}, bpf.JumpIf{Cond: bpf.JumpLessOrEqual, Val: 4<<4 | 15, SkipTrue: 1}},
 		{bpf.LoadAbsolute{Off: etherHeader + 6, Size: 2}, bpf.JumpIf{Cond: bpf.JumpBitsNotSet, Val: 0x1fff, SkipTrue: 1}}, // no later fragment
 		equal(9, 1, unix.IPPROTO_TCP),
 		equal(16, 4, binary.BigEndian.Uint32(Gateway4.AsSlice())),
