@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/host"
 )
 
@@ -29,7 +30,7 @@ what somebody else has changed since. The next ` + "`bodkin up`" + ` does the sa
 				fmt.Fprintln(cmd.OutOrStdout(), line)
 			}
 			if err != nil {
-				return at(layerRoutes, err, "")
+				return report.At(report.Routes, err, "")
 			}
 			if len(done) == 0 {
 				fmt.Fprintln(cmd.OutOrStdout(), "nothing to clean")
@@ -47,14 +48,14 @@ func cleanBySudo(cmd *cobra.Command) error {
 	}
 	sudo, err := exec.LookPath("sudo")
 	if err != nil {
-		return at(layerPrivilege, errors.New("taking back routes needs root, and there is no sudo here"), "run `bodkin clean` as root")
+		return report.At(report.Privilege, errors.New("taking back routes needs root, and there is no sudo here"), "run `bodkin clean` as root")
 	}
 	c := exec.CommandContext(cmd.Context(), sudo, "--", self, "clean")
 	c.Stdin, c.Stdout, c.Stderr = os.Stdin, cmd.OutOrStdout(), cmd.ErrOrStderr()
 	err = c.Run()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
-		return &silentError{at(layerPrivilege, err, "")}
+		return report.Silent(report.At(report.Privilege, err, ""))
 	}
 	return err
 }

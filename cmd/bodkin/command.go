@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/config"
 )
 
@@ -37,38 +38,19 @@ firewall lets out: TCP, UDP, ping, IPv4, IPv6 and names, for unmodified programs
 The far side needs an ordinary ssh account and nothing else.
 
 It is for networks and machines that you may use. Ask their owners.`,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		Args:          usage(cobra.NoArgs),
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errw)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(upCommand(), statusCommand(), downCommand(), cleanCommand(), demoCommand(), farHalfCommand(), versionCommand(), manCommand())
 	root.AddCommand(pppCommand(), slirpCommand(), cottyCommand())
 	root.AddCommand(
 		&cobra.Command{Use: helperCommand, Hidden: true, Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return runHelper() }},
 		&cobra.Command{Use: fdpassCommand + " SOCKET", Hidden: true, Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error { return passSocket(args[0]) }},
 	)
-	for _, c := range root.Commands() {
-		c.Args = usage(c.Args)
-	}
 	return root
-}
-
-// usage makes what cobra says of wrong arguments a usageError.
-func usage(check cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if check == nil {
-			return nil
-		}
-		if err := check(cmd, args); err != nil {
-			return usageError{err}
-		}
-		return nil
-	}
 }
 
 func upCommand() *cobra.Command {
@@ -234,7 +216,7 @@ func downCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			list, paths := tunnels()
 			if len(list) == 0 {
-				return &hintedError{errors.New("no tunnel is up"), "`bodkin clean` takes back what a killed one left"}
+				return report.WithHint(errors.New("no tunnel is up"), "`bodkin clean` takes back what a killed one left")
 			}
 			names := make([]string, len(list))
 			for i, s := range list {
@@ -246,19 +228,19 @@ func downCommand() *cobra.Command {
 				for which = 0; which < len(list) && list[which].Name != args[0]; which++ {
 				}
 				if which == len(list) {
-					return &hintedError{fmt.Errorf("no tunnel is called %q", args[0]), "up: " + strings.Join(names, ", ")}
+					return report.WithHint(fmt.Errorf("no tunnel is called %q", args[0]), "up: "+strings.Join(names, ", "))
 				}
 			case len(list) > 1:
-				return usageError{fmt.Errorf("%d tunnels are up: say which of %s", len(list), strings.Join(names, ", "))}
+				return report.Usage(fmt.Errorf("%d tunnels are up: say which of %s", len(list), strings.Join(names, ", ")))
 			}
 			var end Down
 			answer, err := ask(paths[which], "down", downTimeout)
 			if err != nil || json.Unmarshal(answer, &end) != nil || !end.Down {
-				return &hintedError{fmt.Errorf("%s does not say that it is down", names[which]), "if its process is stuck, kill it and run `bodkin clean`"}
+				return report.WithHint(fmt.Errorf("%s does not say that it is down", names[which]), "if its process is stuck, kill it and run `bodkin clean`")
 			}
 			newVoice(cmd.ErrOrStderr(), 0).notes(end.Notes)
 			if end.Error != "" {
-				return at(layerRoutes, errors.New(end.Error), "`bodkin clean` tries again")
+				return report.At(report.Routes, errors.New(end.Error), "`bodkin clean` tries again")
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s is down; %s\n", names[which], asItWas(end.Notes))
 			return nil

@@ -12,8 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/bodkin-net/bodkin/carrier"
-	"github.com/bodkin-net/bodkin/config"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 )
 
 // call runs the program in this process.
@@ -47,8 +46,8 @@ func TestUsage(t *testing.T) {
 		{"far --only nowhere --nonce x", `"nowhere" is not a prefix`, "10.0.0.0/8"},
 	} {
 		status, _, errs := call(t, strings.Split(c.args, " ")...)
-		if status != statusUsage {
-			t.Errorf("%s: exit status %d, want %d: %s", c.args, status, statusUsage, errs)
+		if status != report.StatusUsage {
+			t.Errorf("%s: exit status %d, want %d: %s", c.args, status, report.StatusUsage, errs)
 		}
 		if !strings.Contains(errs, "bodkin: error: ") || !strings.Contains(errs, c.reason) || !strings.Contains(errs, c.hint) {
 			t.Errorf("%s: it said\n%s", c.args, errs)
@@ -79,30 +78,6 @@ func TestPrinted(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join(dir, "bodkin-up.1"))
 	if err != nil || !bytes.Contains(page, []byte("far-binary")) {
 		t.Errorf("bodkin-up.1: %v", err)
-	}
-}
-
-// TestSayError: one line each for the error and the hint, the layer first, and
-// nothing of the peer's that a terminal would act on.
-func TestSayError(t *testing.T) {
-	for _, c := range []struct {
-		err    error
-		want   string
-		status int
-	}{
-		{errors.New("plain"), "bodkin: error: plain\n", 1},
-		{at(layerSSH, errors.New("the key is wrong"), "try another"), "bodkin: error: ssh: the key is wrong\nbodkin: hint: try another\n", 12},
-		{at(layerSSH, errors.New("ssh: said once"), ""), "bodkin: error: ssh: said once\n", 12},
-		{at(layerFarHalf, errors.New("it said \x1b]0;owned\x07\nbodkin: error: forged"), ""), "bodkin: error: far half: it said ?]0;owned? bodkin: error: forged\n", 13},
-		{at(layerFarHalf, &carrier.RefusedError{Layer: "far half", Reason: "no room", Hint: "make some"}, ""), "bodkin: error: far half: no room\nbodkin: hint: make some\n", 13},
-		{&config.Error{Reason: "no", Hint: "yes"}, "bodkin: error: no\nbodkin: hint: yes\n", 2},
-		{&silentError{at(layerTunnel, errors.New("said before"), "")}, "", 19},
-	} {
-		var w bytes.Buffer
-		sayError(&w, c.err)
-		if w.String() != c.want || exitStatus(c.err) != c.status {
-			t.Errorf("%v: exit status %d, said\n%swant %d,\n%s", c.err, exitStatus(c.err), w.String(), c.status, c.want)
-		}
 	}
 }
 

@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bodkin-net/bodkin/carrier/command"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/pty"
 )
 
@@ -161,7 +162,7 @@ func TestCottyStatus(t *testing.T) {
 	}
 	for flags, says := range map[string]string{"--stderr both": "stream and pass", "-d -- tty": "-d leaves", "-d -- -": "-d leaves", "--detour": "unknown flag"} {
 		args := append([]string{"cotty"}, strings.Fields(flags)...)
-		if status, _, errs := call(t, append(args, "--", "cat")...); status != statusUsage || !strings.Contains(errs, says) && !strings.Contains(errs, "there is one") {
+		if status, _, errs := call(t, append(args, "--", "cat")...); status != report.StatusUsage || !strings.Contains(errs, says) && !strings.Contains(errs, "there is one") {
 			t.Errorf("%s: exit status %d, said\n%s", flags, status, errs)
 		}
 	}
@@ -206,7 +207,7 @@ func TestCottyPatience(t *testing.T) {
 	if _, missing := os.Stat(said); missing != nil {
 		t.Fatal("the buffers on the way do not hold what this test assumes")
 	}
-	if exitStatus(err) != 5 || errs.String() != "bodkin: sh ended first: exit status 5\n" {
+	if report.Status(err) != 5 || errs.String() != "bodkin: sh ended first: exit status 5\n" {
 		t.Errorf("%v, said %s", err, errs.String())
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/bodkin-net/bodkin/carrier"
 	"github.com/bodkin-net/bodkin/carrier/command"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 )
 
 // lateTime is how long the last words of a command that has ended may take to be
@@ -144,7 +145,7 @@ func (c *cotty) verdict(errw io.Writer, err error, first, second *side) error {
 		if exit.Signal > 0 {
 			status = statusSignal + exit.Signal
 		}
-		return &silentError{&sideError{end.Err, status}}
+		return report.Silent(&sideError{end.Err, status})
 	case carrier.IsClosed(end.Err):
 		c.say(errw, "%s ended first", s.name)
 		return nil
@@ -154,9 +155,8 @@ func (c *cotty) verdict(errw io.Writer, err error, first, second *side) error {
 
 // logged puts an error into the log too, if there is one.
 func (c *cotty) logged(errw io.Writer, err error) error {
-	var silent *silentError
-	if log, ok := errw.(*cottyLog); ok && log.dated && err != nil && !errors.As(err, &silent) {
-		sayError(log, err)
+	if log, ok := errw.(*cottyLog); ok && log.dated && err != nil && !report.Said(err) {
+		report.Say(log, err)
 	}
 	return err
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/bodkin-net/bodkin/carrier"
 	"github.com/bodkin-net/bodkin/carrier/command"
 	"github.com/bodkin-net/bodkin/carrier/tcp"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/pty"
 )
 
@@ -90,7 +91,7 @@ func (s *side) startCommand(words []string, stderr io.Writer) error {
 	case !errors.Is(err, exec.ErrNotFound) && !errors.Is(err, os.ErrNotExist):
 		return &sideError{err, statusNoRun}
 	case strings.ContainsAny(words[0], " \t\n|;&$'\""):
-		err = &hintedError{err, "no shell is used: give each word by itself, or say sh -c '...'"}
+		err = report.WithHint(err, "no shell is used: give each word by itself, or say sh -c '...'")
 	}
 	return &sideError{err, statusNotFound}
 }

@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"strconv"
 	"syscall"
+
+	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 )
 
 // detachedEnv names, for the process that stays, the descriptor on which it
@@ -51,9 +53,9 @@ func detach(ctx context.Context, errw io.Writer, run func(ctx context.Context, r
 	if errors.As(err, &exit) {
 		status := exit.ExitCode()
 		if status < 0 {
-			status = statusFailed
+			status = report.StatusFailed
 		}
-		return &silentError{&layerError{layer: layer{status: status}, err: err}}
+		return report.Silent(report.At(report.Layer{Status: status}, err, ""))
 	}
 	return fmt.Errorf("the tunnel ended before it was up: %w", err)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 
+	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/config"
 	"github.com/bodkin-net/bodkin/endpoint/usernat"
 	"github.com/bodkin-net/bodkin/link/native"
@@ -62,10 +63,10 @@ func (n *near) makeNAT(context.Context) error {
 		Allow: usernat.Policy{Host: n.config.AllowHost, LinkLocal: n.config.AllowLink},
 	})
 	if err != nil {
-		return at(layerDevice, err, "")
+		return report.At(report.Device, err, "")
 	}
 	n.port = nat
-	n.voice.done(layerDevice, "a userspace NAT here, for %s there", joinText(n.agreed.Peer))
+	n.voice.done(report.Device, "a userspace NAT here, for %s there", joinText(n.agreed.Peer))
 	for _, text := range nat.Notes() {
 		n.voice.note("%s", text)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/bodkin-net/bodkin/carrier/command"
 	"github.com/bodkin-net/bodkin/carrier/farhalf"
 	"github.com/bodkin-net/bodkin/carrier/tcp"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/endpoint/usernat"
 	"github.com/bodkin-net/bodkin/link/native"
 )
@@ -50,8 +51,8 @@ this itself; as a forced command, the flags here decide.`,
 				f.grant = 0
 				var ok bool
 				if nonce, ok = farhalf.NonceFromEnv(); !ok {
-					return &hintedError{errors.New("far is started by `bodkin up` at the other side"),
-						`as a forced command it is named in authorized_keys: restrict,command="bodkin far"`}
+					return report.WithHint(errors.New("far is started by `bodkin up` at the other side"),
+						`as a forced command it is named in authorized_keys: restrict,command="bodkin far"`)
 				}
 			}
 			stream, err := command.Stdio()
@@ -87,7 +88,7 @@ func parsePolicy(allow, only, deny []string) (p usernat.Policy, err error) {
 		case "link-local":
 			p.LinkLocal = true
 		default:
-			return p, usageError{errors.New("--allow " + a + ": there are host and link-local")}
+			return p, report.Usage(errors.New("--allow " + a + ": there are host and link-local"))
 		}
 	}
 	if p.Only, err = parsePrefixes(only); err != nil {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/bodkin-net/bodkin/carrier/farhalf"
 	"github.com/bodkin-net/bodkin/carrier/tcp"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/config"
 	"github.com/bodkin-net/bodkin/endpoint/tun"
 	"github.com/bodkin-net/bodkin/host"
@@ -29,7 +30,7 @@ import (
 func (n *near) listen(cancel context.CancelCauseFunc) error {
 	c, err := listenControl(n.config.Name, n.snapshot, cancel)
 	if err != nil {
-		return at(layerPrivilege, err, "give this one another name with --name, or end the other with `bodkin down`")
+		return report.At(report.Privilege, err, "give this one another name with --name, or end the other with `bodkin down`")
 	}
 	n.control = c
 	return nil
@@ -40,13 +41,13 @@ func (n *near) listen(cancel context.CancelCauseFunc) error {
 func (n *near) choose(context.Context) error {
 	networks, err := chooseNetworks(n.config.Routes)
 	if err != nil {
-		return at(layerAddresses, err, "")
+		return report.At(report.Addresses, err, "")
 	}
 	n.networks = networks
 	if n.config.Near.Kind == config.NAT {
 		given, err := offer(networks)
 		if err != nil {
-			return at(layerAddresses, err, "")
+			return report.At(report.Addresses, err, "")
 		}
 		n.mine = tunnel.Agreed{Local: given.Yours, Peer: given.Mine, DNS: resolversOf(networks)}
 	}
@@ -100,9 +101,9 @@ func (n *near) gainPrivilege(ctx context.Context) (err error) {
 		if words := n.helperWords.Last(); words != "" {
 			reason += ": " + words
 		}
-		return at(layerPrivilege, errors.New(reason), hint)
+		return report.At(report.Privilege, errors.New(reason), hint)
 	}
-	n.voice.done(layerPrivilege, "the host helper runs %s", n.privileged.how)
+	n.voice.done(report.Privilege, "the host helper runs %s", n.privileged.how)
 	for _, text := range cleaned {
 		n.voice.note("left by a killed tunnel: %s", text)
 	}
@@ -114,10 +115,10 @@ func (n *near) gainPrivilege(ctx context.Context) (err error) {
 func (n *near) renouncePrivilege(context.Context) error {
 	name, err := giveUpRoot()
 	if err != nil {
-		return at(layerPrivilege, err, "")
+		return report.At(report.Privilege, err, "")
 	}
 	if name != "" {
-		n.voice.done(layerPrivilege, "not needed with --near %s: all runs as %s", n.config.Near, name)
+		n.voice.done(report.Privilege, "not needed with --near %s: all runs as %s", n.config.Near, name)
 	}
 	return nil
 }
@@ -129,7 +130,7 @@ func (n *near) connect(ctx context.Context) error {
 	}
 	builds, err := farhalf.Find(n.config.FarBinary)
 	if err != nil {
-		return at(layerFarHalf, err, "name a bodkin for the far side with --far-binary FILE")
+		return report.At(report.FarHalf, err, "name a bodkin for the far side with --far-binary FILE")
 	}
 	nonce := farhalf.NewNonce()
 	if err := n.login(ctx, farhalf.Command(nonce, builds.Hashes()...), false); err != nil {
@@ -141,12 +142,12 @@ func (n *near) connect(ctx context.Context) error {
 		Progress: func(done, total int64) { n.voice.progress("far half sent", done, total) },
 	})
 	if err != nil {
-		return n.refine(layerFarHalf, err)
+		return n.refine(report.FarHalf, err)
 	}
 	if result.Uploaded {
-		n.voice.done(layerFarHalf, "put into %s there, %.1f MB on the way", result.Directory, float64(result.Octets)/1e6)
+		n.voice.done(report.FarHalf, "put into %s there, %.1f MB on the way", result.Directory, float64(result.Octets)/1e6)
 	} else {
-		n.voice.done(layerFarHalf, "was there already")
+		n.voice.done(report.FarHalf, "was there already")
 	}
 	return n.findPeers()
 }
@@ -156,17 +157,17 @@ func (n *near) connectTCP(ctx context.Context) error {
 	address := net.JoinHostPort(n.config.Target.Host, fmt.Sprint(n.config.Target.Port))
 	far, err := netip.ParseAddrPort(address)
 	if err != nil {
-		return at(layerReach, err, "a plain connection wants an address, not a name")
+		return report.At(report.Reach, err, "a plain connection wants an address, not a name")
 	}
 	var control func(network, address string, c syscall.RawConn) error
 	if n.privileged != nil {
 		control = n.privileged.Control
 	}
 	if n.stream, err = tcp.Dial(ctx, address, control); err != nil {
-		return at(layerReach, err, "")
+		return report.At(report.Reach, err, "")
 	}
 	n.way = way{text: "tcp to " + address, marked: []netip.AddrPort{far}}
-	n.done(layerReach, "%s, not encrypted", n.way.text)
+	n.done(report.Reach, "%s, not encrypted", n.way.text)
 	return nil
 }
 
@@ -176,9 +177,9 @@ func (n *near) openLink(ctx context.Context) (err error) {
 	began := time.Now()
 	l, peer, agreed, err := native.Open(ctx, n.stream, mine)
 	if err != nil {
-		err = n.refine(layerLink, err)
-		if mine.Asks&native.AskKernel != 0 && hintOf(err) == "" {
-			err = at(layerLink, err, "the far side's kernel interface needs root there: log in as root, or let the account use /dev/net/tun; --far nat needs nothing")
+		err = n.refine(report.Link, err)
+		if mine.Asks&native.AskKernel != 0 && report.HintOf(err) == "" {
+			err = report.At(report.Link, err, "the far side's kernel interface needs root there: log in as root, or let the account use /dev/net/tun; --far nat needs nothing")
 		}
 		return err
 	}
@@ -188,7 +189,7 @@ func (n *near) openLink(ctx context.Context) (err error) {
 		agreed.Local, agreed.Peer = hostPrefixes(n.mine.Peer), addrsOf(n.mine.Local)
 	case len(agreed.Local) == 0:
 		l.Close()
-		return at(layerAddresses, errors.New("the far side gives no address"), "")
+		return report.At(report.Addresses, errors.New("the far side gives no address"), "")
 	}
 	n.agreed = agreed
 	n.set(func(s *Status) {
@@ -198,7 +199,7 @@ func (n *near) openLink(ctx context.Context) (err error) {
 		s.Addresses, s.MTU = agreed.Local, agreed.MTU
 		s.Warnings = append(s.Warnings, peer.Notes...)
 	})
-	n.voice.done(layerLink, "%s, answers in %.1f ms", peer.Software, float64(took.Microseconds())/1000)
+	n.voice.done(report.Link, "%s, answers in %.1f ms", peer.Software, float64(took.Microseconds())/1000)
 	for _, text := range peer.Notes {
 		n.voice.note("the far side says: %s", text)
 	}
@@ -213,15 +214,15 @@ func (n *near) makeDevice(context.Context) error {
 		if strings.Contains(err.Error(), "/dev/net/tun") {
 			hint = "load the kernel's driver with `modprobe tun`; in a container, start it with --device /dev/net/tun"
 		}
-		return at(layerDevice, err, hint)
+		return report.At(report.Device, err, hint)
 	}
 	n.wish.Device = name
 	device, err := tun.Open(file, n.agreed.MTU)
 	if err != nil {
-		return at(layerDevice, err, "")
+		return report.At(report.Device, err, "")
 	}
 	n.port = device
-	n.voice.done(layerDevice, "%s, MTU %d", name, n.agreed.MTU)
+	n.voice.done(report.Device, "%s, MTU %d", name, n.agreed.MTU)
 	return nil
 }
 
@@ -231,20 +232,20 @@ func (n *near) setHost(ctx context.Context) error {
 	n.wish.Pins, n.wish.Carrier = n.way.pins, n.way.marked
 	notes, err := n.privileged.Set(n.wish)
 	if err != nil {
-		l, hint := layerRoutes, "see what would be changed with --plan"
+		l, hint := report.Routes, "see what would be changed with --plan"
 		switch {
 		case errors.Is(err, errSplit):
-			l, hint = layerDNS, "leave the domain out, or use systemd-resolved"
+			l, hint = report.DNS, "leave the domain out, or use systemd-resolved"
 		case errors.Is(err, errBusy):
 			hint = "end it with `bodkin down`, or choose another name with --name"
 		}
-		return at(l, err, hint)
+		return report.At(l, err, hint)
 	}
 	n.set(func(s *Status) {
 		s.Device, s.DNS = n.wish.Device, n.wish.DNS.Servers
 		s.Warnings = append(s.Warnings, notes...)
 	})
-	n.voice.done(layerRoutes, "%s on %s", joinText(n.agreed.Local), n.wish.Device)
+	n.voice.done(report.Routes, "%s on %s", joinText(n.agreed.Local), n.wish.Device)
 	n.voice.notes(notes)
 	return nil
 }
@@ -342,7 +343,7 @@ func (n *near) probe(ctx context.Context) error {
 	code, err := askRoot(ctx, netip.AddrPortFrom(servers[0], 53))
 	select {
 	case ended := <-n.joined:
-		return at(layerTunnel, ended, "")
+		return report.At(report.Tunnel, ended, "")
 	default:
 	}
 	switch {
@@ -351,11 +352,11 @@ func (n *near) probe(ctx context.Context) error {
 	case err != nil && n.config.DNS.Server.IsValid():
 		n.warn("the resolver %v does not answer: names will not resolve; --dns auto takes the far side's", servers[0])
 	case err != nil:
-		return at(layerTunnel, fmt.Errorf("no packet came back: %w", err), "run it again with -v; `ip rule` and `nft list ruleset` show what else rules this machine's packets")
+		return report.At(report.Tunnel, fmt.Errorf("no packet came back: %w", err), "run it again with -v; `ip rule` and `nft list ruleset` show what else rules this machine's packets")
 	case code == dnsmessage.RCodeServerFailure && !n.config.DNS.Off:
 		n.warn("the far side's resolver does not answer: names will not resolve; give another with --dns ADDR, or keep this machine's with --dns off")
 	default:
-		n.voice.done(layerDNS, "%s answers", servers[0])
+		n.voice.done(report.DNS, "%s answers", servers[0])
 	}
 	return nil
 }
@@ -426,7 +427,7 @@ func plan(u *config.Up, out io.Writer) error {
 	}
 	networks, err := chooseNetworks(u.Routes)
 	if err != nil {
-		return at(layerAddresses, err, "")
+		return report.At(report.Addresses, err, "")
 	}
 	n := &near{config: u, agreed: tunnel.Agreed{MTU: natMTU}}
 	for _, p := range networks {
@@ -435,7 +436,7 @@ func plan(u *config.Up, out io.Writer) error {
 	}
 	lines, err := host.Plan(n.wishFor(u.Name))
 	if err != nil {
-		return at(layerRoutes, err, "")
+		return report.At(report.Routes, err, "")
 	}
 	fmt.Fprintf(out, "device   ip tuntap add %s mode tun vnet_hdr\n", u.Name)
 	for _, line := range lines {

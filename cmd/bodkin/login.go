@@ -11,6 +11,7 @@ import (
 
 	"github.com/bodkin-net/bodkin/carrier"
 	"github.com/bodkin-net/bodkin/carrier/ssh"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/config"
 	"github.com/bodkin-net/bodkin/host"
 )
@@ -21,7 +22,7 @@ import (
 func (n *near) login(ctx context.Context, remote string, terminal bool) error {
 	self, err := os.Executable()
 	if err != nil {
-		return at(layerSSH, err, "")
+		return report.At(report.SSH, err, "")
 	}
 	t := n.config.Target
 	c := ssh.Config{
@@ -41,7 +42,7 @@ func (n *near) login(ctx context.Context, remote string, terminal bool) error {
 	}
 	stream, info, err := ssh.Dial(ctx, c)
 	if err != nil {
-		return n.refine(layerSSH, err)
+		return n.refine(report.SSH, err)
 	}
 	for _, text := range info.Notes {
 		if !n.redialling {
@@ -49,11 +50,11 @@ func (n *near) login(ctx context.Context, remote string, terminal bool) error {
 		}
 	}
 	if info.Direct {
-		n.done(layerReach, "%s", joinText(n.way.marked))
+		n.done(report.Reach, "%s", joinText(n.way.marked))
 	}
 	n.stream = stream
 	n.stream.ReadWriteCloser = &firstWord{Stream: stream, say: func() {
-		n.done(layerSSH, "logged in at %s as %s", info.Host, info.User)
+		n.done(report.SSH, "logged in at %s as %s", info.Host, info.User)
 	}}
 	n.info = info
 	return nil
@@ -83,7 +84,7 @@ func (n *near) findPeers() error {
 	}
 	peers, err := n.info.Peers()
 	if err != nil {
-		return at(layerReach, err, "bodkin must know what to keep outside the tunnel; see whether `ssh -v` shows where it connects to")
+		return report.At(report.Reach, err, "bodkin must know what to keep outside the tunnel; see whether `ssh -v` shows where it connects to")
 	}
 	for _, p := range peers {
 		n.way.pins = append(n.way.pins, host.Pin{Addr: p, UID: os.Getuid()})
@@ -94,34 +95,34 @@ func (n *near) findPeers() error {
 }
 
 // done says that a layer stands; again and again only to those who want to know.
-func (n *near) done(l layer, format string, args ...any) {
+func (n *near) done(l report.Layer, format string, args ...any) {
 	if n.redialling {
-		n.voice.detail(l.name+": "+format, args...)
+		n.voice.detail(l.Name+": "+format, args...)
 		return
 	}
 	n.voice.done(l, format, args...)
 }
 
 // refine finds the layer that an error of the way to the far half belongs to.
-func (n *near) refine(l layer, err error) error {
+func (n *near) refine(l report.Layer, err error) error {
 	var failed *ssh.Error
 	if !errors.As(err, &failed) {
-		return at(l, err, "")
+		return report.At(l, err, "")
 	}
 	switch failed.Kind {
 	case ssh.NameNotFound, ssh.ConnectionRefused, ssh.TimedOut, ssh.NoRoute:
-		l = layerReach
+		l = report.Reach
 	case ssh.CommandEnded:
-		l = layerFarHalf
+		l = report.FarHalf
 	default:
-		l = layerSSH
+		l = report.SSH
 	}
 	hint := failed.Hint
 	var refused *carrier.RefusedError
 	if hint == "" && errors.As(err, &refused) {
 		hint = refused.Hint
 	}
-	return at(l, err, hint)
+	return report.At(l, err, hint)
 }
 
 // passSocket is what ssh runs to get the socket that we connected.

@@ -26,6 +26,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 )
 
 func main() {
@@ -47,11 +49,5 @@ func actByName() {
 
 // run is the program. It returns the exit status.
 func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) int {
-	cmd := newCommand(in, out, errw)
-	cmd.SetArgs(args)
-	err := cmd.ExecuteContext(ctx)
-	if err != nil {
-		sayError(errw, err)
-	}
-	return exitStatus(err)
+	return report.Execute(ctx, newCommand(in, out, errw), args)
 }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/bodkin-net/bodkin/carrier"
 	"github.com/bodkin-net/bodkin/carrier/command"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/config/pppd"
 	"github.com/bodkin-net/bodkin/link/ppp"
 	"github.com/bodkin-net/bodkin/link/ppp/auth"
@@ -205,12 +206,12 @@ func TestPPPStatus(t *testing.T) {
 		{t.Context(), errors.New("x"), true, 1},
 	} {
 		err := linkStatus(c.ctx, c.err, c.up, "")
-		if got := exitStatus(err); got != c.want {
+		if got := report.Status(err); got != c.want {
 			t.Errorf("%v, up %v: status %d, want %d", c.err, c.up, got, c.want)
 		}
 		var said bytes.Buffer
 		if err != nil {
-			sayError(&said, err)
+			report.Say(&said, err)
 		}
 		if silent := c.want == 0 || c.want == 5; silent != (said.Len() == 0) {
 			t.Errorf("%v: said %q", c.err, said.String())
@@ -375,7 +376,7 @@ func TestPPPTerminal(t *testing.T) {
 				t.Error("the terminal is not raw")
 			}
 			c.end(cancel, link)
-			if got := exitStatus(<-ended); got != c.want {
+			if got := report.Status(<-ended); got != c.want {
 				t.Errorf("status %d, want %d", got, c.want)
 			}
 			<-link.Done()

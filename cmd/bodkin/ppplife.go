@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/bodkin-net/bodkin/carrier"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/config/pppd"
 	"github.com/bodkin-net/bodkin/link/ppp"
 	"github.com/bodkin-net/bodkin/tunnel"
@@ -46,8 +47,7 @@ func (r *pppRun) run(parent context.Context, ready func()) (err error) {
 	ctx, stop := r.heedSignals(parent)
 	defer stop()
 	defer func() {
-		var said *silentError
-		if err != nil && !errors.As(err, &said) {
+		if err != nil && !report.Said(err) {
 			r.log.record(err.Error())
 		}
 		r.log.close()
@@ -190,8 +190,7 @@ func (r *pppRun) dialOn(ctx context.Context, ready func()) error {
 		case life.MaxFail > 0 && failed >= life.MaxFail, errors.Is(err, errHelperGone):
 			return err
 		}
-		var said *silentError
-		if err != nil && !errors.As(err, &said) {
+		if err != nil && !report.Said(err) {
 			r.log.printf("%v", err)
 		}
 		if !a.idle && !r.holdOff(ctx, life.Holdoff) {

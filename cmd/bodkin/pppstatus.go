@@ -9,10 +9,11 @@ import (
 
 	"github.com/bodkin-net/bodkin/carrier"
 	"github.com/bodkin-net/bodkin/carrier/command"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/link/ppp"
 )
 
-// pppd's exit statuses (pppd(8), EXIT STATUS). 2, for options, is statusUsage; 4,
+// pppd's exit statuses (pppd(8), EXIT STATUS). 2, for options, is report.StatusUsage; 4,
 // no PPP in the kernel, is a missing /dev/net/tun here; 6, a locked port, and 14,
 // callback, cannot happen.
 const (
@@ -48,7 +49,7 @@ func (e *pppError) ExitStatus() int { return e.status }
 
 // Unwrap gives what failed, and the command's voice the hint to print.
 func (e *pppError) Unwrap() []error {
-	return []error{e.err, &hintedError{e.err, e.hint}}
+	return []error{e.err, report.WithHint(e.err, e.hint)}
 }
 
 func pppFailed(status int, hint string, err error) error {
@@ -57,7 +58,7 @@ func pppFailed(status int, hint string, err error) error {
 
 // pppSilent is the end of a link that is no failure, and has been said.
 func pppSilent(status int, reason string) error {
-	return &silentError{&pppError{status: status, err: errors.New(reason)}}
+	return report.Silent(&pppError{status: status, err: errors.New(reason)})
 }
 
 // A pppSignal is the signal that ended a link.

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/host"
 )
 
@@ -49,7 +50,7 @@ func startPrivileged(errw io.Writer) (*privileged, error) {
 	default:
 		sudo, err := exec.LookPath("sudo")
 		if err != nil {
-			return nil, at(layerPrivilege, errors.New("making a network device and routes needs root, and there is no sudo here"),
+			return nil, report.At(report.Privilege, errors.New("making a network device and routes needs root, and there is no sudo here"),
 				"run bodkin up as root, or give the program the capability: setcap cap_net_admin+ep "+self)
 		}
 		how = "by sudo"
@@ -71,7 +72,7 @@ func startPrivileged(errw io.Writer) (*privileged, error) {
 	p.cmd.Stdin, p.cmd.Stderr = far, errw
 	if err := p.cmd.Start(); err != nil {
 		p.conn.Close()
-		return nil, at(layerPrivilege, err, "")
+		return nil, report.At(report.Privilege, err, "")
 	}
 	p.gone = make(chan struct{})
 	go func() {
@@ -81,7 +82,7 @@ func startPrivileged(errw io.Writer) (*privileged, error) {
 	name, err := giveUpRoot()
 	if err != nil {
 		p.Close()
-		return nil, at(layerPrivilege, err, "")
+		return nil, report.At(report.Privilege, err, "")
 	}
 	if name != "" {
 		p.how = "as root, all else as " + name

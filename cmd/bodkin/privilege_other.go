@@ -9,6 +9,7 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/host"
 )
 
@@ -23,7 +24,7 @@ var (
 )
 
 func startPrivileged(io.Writer) (*privileged, error) {
-	return nil, at(layerPrivilege, errUnsupported, "run it on Linux")
+	return nil, report.At(report.Privilege, errUnsupported, "run it on Linux")
 }
 
 func (p *privileged) Hello(context.Context) ([]string, error)       { return nil, errUnsupported }

@@ -13,6 +13,7 @@ import (
 	"github.com/bodkin-net/bodkin/carrier"
 	"github.com/bodkin-net/bodkin/carrier/command"
 	"github.com/bodkin-net/bodkin/carrier/farhalf"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/config"
 	"github.com/bodkin-net/bodkin/link/ppp"
 	"github.com/bodkin-net/bodkin/tunnel"
@@ -36,7 +37,7 @@ func (n *near) openProgram(ctx context.Context) error {
 	if n.config.Record != "" {
 		var err error
 		if n.record, err = os.OpenFile(n.config.Record, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600); err != nil {
-			return at(layerLink, err, "name another file with --record")
+			return report.At(report.Link, err, "name another file with --record")
 		}
 	}
 	p, s, err := n.dialProgram(ctx, tunnel.Agreed{})
@@ -127,7 +128,7 @@ func (n *near) dialProgram(ctx context.Context, before tunnel.Agreed) (*ppp.Link
 		return nil, s, n.pppError(far, err)
 	}
 	a := p.Agreed()
-	n.done(layerLink, "PPP with %s, %s to %s, in %.2f s", far, joinText(a.Local), joinText(a.Peer), time.Since(began).Seconds())
+	n.done(report.Link, "PPP with %s, %s to %s, in %.2f s", far, joinText(a.Local), joinText(a.Peer), time.Since(began).Seconds())
 	return p, s, nil
 }
 
@@ -144,9 +145,9 @@ func (n *near) reachProgram(ctx context.Context) (carrier.Stream, error) {
 	}
 	s, err := farhalf.StartProgram(ctx, n.stream, nonce, far.Command)
 	if err != nil {
-		return s, n.refine(layerFarHalf, err)
+		return s, n.refine(report.FarHalf, err)
 	}
-	n.done(layerFarHalf, "starts %s", far)
+	n.done(report.FarHalf, "starts %s", far)
 	return s, nil
 }
 
@@ -166,7 +167,7 @@ const hintNoAuth = "ssh has proved already who we are: add noauth to its options
 
 // pppError says what the far side's program failed at.
 func (n *near) pppError(e config.Emulator, err error) error {
-	if refined := n.refine(layerLink, err); hintOf(refined) != "" {
+	if refined := n.refine(report.Link, err); report.HintOf(refined) != "" {
 		return refined
 	}
 	hint := fmt.Sprintf("run it again with -vv, which shows what both sides want of the link; and try %s by hand over there", e)
@@ -186,7 +187,7 @@ func (n *near) pppError(e config.Emulator, err error) error {
 			}
 		}
 	}
-	return at(layerLink, err, hint)
+	return report.At(report.Link, err, hint)
 }
 
 // startNear runs the emulator of this side that is a program, on a terminal of its
@@ -199,7 +200,7 @@ func (n *near) startNear(ctx context.Context, set func(*ppp.IPv4)) (*ppp.Link, e
 		Stderr: &n.nearWords,
 	})
 	if err != nil {
-		return nil, at(layerDevice, err, "")
+		return nil, report.At(report.Device, err, "")
 	}
 	c := n.pppConfig()
 	c.LCP.EchoInterval = 0 // no way between, nothing to die unseen
@@ -214,10 +215,10 @@ func (n *near) startNear(ctx context.Context, set func(*ppp.IPv4)) (*ppp.Link, e
 		if words := n.nearWords.Last(); words != "" {
 			err = fmt.Errorf("%w; it said: %q", err, words)
 		}
-		return nil, at(layerDevice, fmt.Errorf("%s: %w", e, err), "try the command by hand, and run this again with -vv")
+		return nil, report.At(report.Device, fmt.Errorf("%s: %w", e, err), "try the command by hand, and run this again with -vv")
 	}
 	a := p.Agreed()
-	n.voice.done(layerDevice, "%s runs here as process %d, %s", e, process.PID(), joinText(a.Peer))
+	n.voice.done(report.Device, "%s runs here as process %d, %s", e, process.PID(), joinText(a.Peer))
 	return p, nil
 }
 
@@ -227,15 +228,6 @@ func execLine(line string) string {
 		return line
 	}
 	return "exec " + line
-}
-
-// hintOf is the next thing to try that an error carries.
-func hintOf(err error) string {
-	var l *layerError
-	if errors.As(err, &l) {
-		return l.hint
-	}
-	return ""
 }
 
 // sshClient is where the ssh connection comes from that this process was started

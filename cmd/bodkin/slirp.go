@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/config/slirp"
 )
 
@@ -121,7 +122,7 @@ func slirpMain(ctx context.Context, args []string, out, errw io.Writer) error {
 func sayCommands(out io.Writer, prefix string) error {
 	list := slirp.Describe(prefix)
 	if len(list) == 0 {
-		return usageError{fmt.Errorf("no command of slirp begins with %q", prefix)}
+		return report.Usage(fmt.Errorf("no command of slirp begins with %q", prefix))
 	}
 	for _, g := range list {
 		fmt.Fprintf(out, "%s:\n", g.Title)

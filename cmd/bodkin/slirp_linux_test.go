@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/bodkin-net/bodkin/carrier"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/config/slirp"
 	"github.com/bodkin-net/bodkin/endpoint/usernat"
 	"github.com/bodkin-net/bodkin/link/ppp"
@@ -99,7 +100,7 @@ func (b *slirpBench) end(want int) {
 	b.t.Helper()
 	select {
 	case err := <-b.done:
-		if got := exitStatus(err); got != want {
+		if got := report.Status(err); got != want {
 			b.t.Errorf("exit status %d (%v), want %d\n%s", got, err, want, b.said)
 		}
 	case <-time.After(20 * time.Second):

@@ -13,6 +13,7 @@ import (
 
 	"github.com/bodkin-net/bodkin/carrier"
 	"github.com/bodkin-net/bodkin/carrier/ssh"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/config"
 	"github.com/bodkin-net/bodkin/host"
 	"github.com/bodkin-net/bodkin/tunnel"
@@ -89,13 +90,13 @@ func up(ctx context.Context, u *config.Up, errw io.Writer, ready func()) error {
 	}
 	switch {
 	case failed != nil:
-		return at(layerRoutes, failed, "`bodkin clean` tries again")
+		return report.At(report.Routes, failed, "`bodkin clean` tries again")
 	case asked && isUp:
 		return nil
 	case asked:
-		return &silentError{at(layerTunnel, errors.New("stopped while coming up"), "")}
+		return report.Silent(report.At(report.Tunnel, errors.New("stopped while coming up"), ""))
 	case isUp:
-		return at(layerTunnel, err, "see whether the server is still reachable, then run the same command again")
+		return report.At(report.Tunnel, err, "see whether the server is still reachable, then run the same command again")
 	}
 	return err
 }

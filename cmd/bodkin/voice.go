@@ -13,123 +13,9 @@ import (
 	"golang.org/x/term"
 
 	"github.com/bodkin-net/bodkin/carrier"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/config"
 )
-
-// A layer is a part of the tunnel that can fail: its name is what the user
-// sees, its status what the program exits with.
-type layer struct {
-	name   string
-	status int
-}
-
-// The layers, from the bottom up. Their exit statuses are in the manual.
-var (
-	layerPrivilege = layer{"privilege", 10}
-	layerReach     = layer{"reach", 11}
-	layerSSH       = layer{"ssh", 12}
-	layerFarHalf   = layer{"far half", 13}
-	layerLink      = layer{"link", 14}
-	layerAddresses = layer{"addresses", 15}
-	layerDevice    = layer{"device", 16}
-	layerRoutes    = layer{"routes", 17}
-	layerDNS       = layer{"dns", 18}
-	layerTunnel    = layer{"tunnel", 19}
-)
-
-// Exit statuses besides those of the layers.
-const (
-	statusFailed = 1
-	statusUsage  = 2
-)
-
-// A layerError says which layer failed, why, and what to try.
-type layerError struct {
-	layer layer
-	err   error
-	hint  string
-}
-
-func (e *layerError) Error() string { return e.err.Error() }
-func (e *layerError) Unwrap() error { return e.err }
-
-// at wraps err with its layer; hint may be empty.
-func at(l layer, err error, hint string) error {
-	if err == nil {
-		return nil
-	}
-	return &layerError{l, err, hint}
-}
-
-// A usageError is a call that cannot be understood.
-type usageError struct{ error }
-
-func exitStatus(err error) int {
-	var l *layerError
-	var u usageError
-	var c *config.Error
-	var own interface{ ExitStatus() int }
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &own): // that of the program in whose place we stand
-		return own.ExitStatus()
-	case errors.As(err, &l):
-		return l.layer.status
-	case errors.As(err, &u), errors.As(err, &c):
-		return statusUsage
-	}
-	return statusFailed
-}
-
-// sayError prints an error, its layer, and the next thing to try.
-func sayError(w io.Writer, err error) {
-	var silent *silentError
-	if errors.As(err, &silent) {
-		return // it has been said where it happened
-	}
-	text := carrier.Printable(err.Error())
-	var l *layerError
-	hint := ""
-	if errors.As(err, &l) {
-		hint = l.hint
-		if !strings.HasPrefix(text, l.layer.name+":") {
-			text = l.layer.name + ": " + text
-		}
-	}
-	var refused *carrier.RefusedError
-	if hint == "" && errors.As(err, &refused) {
-		hint = refused.Hint
-	}
-	var c *config.Error
-	if hint == "" && errors.As(err, &c) {
-		hint = c.Hint
-	}
-	var h *hintedError
-	if hint == "" && errors.As(err, &h) {
-		hint = h.hint
-	}
-	var u usageError
-	if hint == "" && errors.As(err, &u) {
-		hint = "see `bodkin help`"
-	}
-	fmt.Fprintf(w, "bodkin: error: %s\n", text)
-	if hint != "" {
-		fmt.Fprintf(w, "bodkin: hint: %s\n", hint)
-	}
-}
-
-// A hintedError is an error of no layer with the next thing to try.
-type hintedError struct {
-	error
-	hint string
-}
-
-// A silentError carries an exit status for an error already said.
-type silentError struct{ err error }
-
-func (e *silentError) Error() string { return e.err.Error() }
-func (e *silentError) Unwrap() error { return e.err }
 
 // A voice tells how a tunnel comes up and goes: one line per layer, with its
 // time. Its methods may be called from several goroutines.
@@ -166,10 +52,10 @@ func (v *voice) paint(code, text string) string {
 }
 
 // done says that a layer stands, and how long it took since the one before.
-func (v *voice) done(l layer, format string, args ...any) {
+func (v *voice) done(l report.Layer, format string, args ...any) {
 	took := time.Since(v.began)
 	v.began = time.Now()
-	v.printf("  %s %-10s %s %s\n", v.paint("32", "ok"), l.name, carrier.Printable(fmt.Sprintf(format, args...)), v.paint("2", fmt.Sprintf("(%.2f s)", took.Seconds())))
+	v.printf("  %s %-10s %s %s\n", v.paint("32", "ok"), l.Name, carrier.Printable(fmt.Sprintf(format, args...)), v.paint("2", fmt.Sprintf("(%.2f s)", took.Seconds())))
 }
 
 // note says what the user should know though nothing failed.

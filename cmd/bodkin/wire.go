@@ -1,8 +1,6 @@
 package main
 
-import (
-	"github.com/bodkin-net/bodkin/host"
-)
+import "github.com/bodkin-net/bodkin/host"
 
 // The host helper is the only privileged process. It makes the device and
 // carries out the wish for the machine, and takes it all back when asked or when its caller
