@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/bodkin-net/bodkin/cmd/bodkin/privilege"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/host"
 )
@@ -22,10 +23,10 @@ the journal in /var/lib/bodkin has it. Tunnels that are up are left alone, and s
 what somebody else has changed since. The next ` + "`bodkin up`" + ` does the same.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if os.Geteuid() != 0 && !hasNetAdmin() {
+			if os.Geteuid() != 0 && !privilege.HasNetAdmin() {
 				return cleanBySudo(cmd)
 			}
-			done, err := host.CleanUp(journalDir())
+			done, err := host.CleanUp(privilege.JournalDir())
 			for _, line := range done {
 				fmt.Fprintln(cmd.OutOrStdout(), line)
 			}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/bodkin-net/bodkin/cmd/bodkin/detach"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/privilege"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/config"
 )
@@ -20,9 +22,8 @@ import (
 // version is set when a release is built.
 var version = "dev"
 
-// Commands that bodkin runs of itself.
+// Commands that bodkin runs of itself, beside privilege.Command.
 const (
-	helperCommand = "host-helper"
 	fdpassCommand = "fdpass"
 	farCommand    = "far"
 )
@@ -47,7 +48,7 @@ It is for networks and machines that you may use. Ask their owners.`,
 	root.AddCommand(upCommand(), statusCommand(), downCommand(), cleanCommand(), demoCommand(), farHalfCommand(), versionCommand(), manCommand())
 	root.AddCommand(pppCommand(), slirpCommand(), cottyCommand())
 	root.AddCommand(
-		&cobra.Command{Use: helperCommand, Hidden: true, Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return runHelper() }},
+		&cobra.Command{Use: privilege.Command, Hidden: true, Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return privilege.Serve() }},
 		&cobra.Command{Use: fdpassCommand + " SOCKET", Hidden: true, Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error { return passSocket(args[0]) }},
 	)
 	return root
@@ -101,7 +102,7 @@ the layer that failed: 10 privilege, 11 reach, 12 ssh, 13 far half, 14 link,
 			case u.Plan:
 				return plan(&u, cmd.OutOrStdout())
 			case u.Detach:
-				return detach(cmd.Context(), cmd.ErrOrStderr(), func(ctx context.Context, ready func()) error {
+				return detach.Run(cmd.Context(), cmd.ErrOrStderr(), func(ctx context.Context, ready func()) error {
 					return up(ctx, &u, cmd.ErrOrStderr(), ready)
 				})
 			}

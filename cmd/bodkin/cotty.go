@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/bodkin-net/bodkin/cmd/bodkin/detach"
 	"github.com/bodkin-net/bodkin/config"
 )
 
@@ -70,7 +71,7 @@ first, and how, is said on standard error or in the log.`,
 			if !c.detach {
 				return c.run(cmd.Context(), out, errw, func() {})
 			}
-			return detach(cmd.Context(), errw, func(ctx context.Context, ready func()) error {
+			return detach.Run(cmd.Context(), errw, func(ctx context.Context, ready func()) error {
 				return c.run(ctx, out, errw, ready)
 			})
 		},

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 
 	"github.com/bodkin-net/bodkin/carrier"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/privilege"
 	"github.com/bodkin-net/bodkin/endpoint/tun"
 	"github.com/bodkin-net/bodkin/endpoint/usernat"
 	"github.com/bodkin-net/bodkin/host"
@@ -195,7 +196,7 @@ func (f *farHalf) kernelPort(peer native.Hello) (mine native.Hello, port tunnel.
 		}
 	}
 	mine.Emulator = native.EmulatorKernel
-	if _, err := host.CleanUp(journalDir()); err != nil {
+	if _, err := host.CleanUp(privilege.JournalDir()); err != nil {
 		return mine, nil, release, err
 	}
 	file, name, err := tun.Create("bodkin%d")
@@ -203,7 +204,7 @@ func (f *farHalf) kernelPort(peer native.Hello) (mine native.Hello, port tunnel.
 		return mine, nil, release, err
 	}
 	w.Name, w.Device = name, name
-	state, err := host.Set(w, journalDir())
+	state, err := host.Set(w, privilege.JournalDir())
 	if err != nil {
 		file.Close()
 		return mine, nil, release, err

@@ -18,6 +18,7 @@ import (
 
 	"github.com/bodkin-net/bodkin/carrier/farhalf"
 	"github.com/bodkin-net/bodkin/carrier/tcp"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/privilege"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/config"
 	"github.com/bodkin-net/bodkin/endpoint/tun"
@@ -85,7 +86,7 @@ func chooseNetworks(routes []netip.Prefix) ([]netip.Prefix, error) {
 
 // gainPrivilege starts the host helper.
 func (n *near) gainPrivilege(ctx context.Context) (err error) {
-	if n.privileged, err = startPrivileged(&n.helperWords); err != nil {
+	if n.privileged, err = privilege.Start(&n.helperWords); err != nil {
 		return err
 	}
 	cleaned, err := n.privileged.Hello(ctx)
@@ -97,13 +98,13 @@ func (n *near) gainPrivilege(ctx context.Context) (err error) {
 		if !term.IsTerminal(int(os.Stdin.Fd())) {
 			hint += "; there is no terminal here for sudo to ask on"
 		}
-		reason := "root was not granted (" + n.privileged.how + ")"
+		reason := "root was not granted (" + n.privileged.How() + ")"
 		if words := n.helperWords.Last(); words != "" {
 			reason += ": " + words
 		}
 		return report.At(report.Privilege, errors.New(reason), hint)
 	}
-	n.voice.done(report.Privilege, "the host helper runs %s", n.privileged.how)
+	n.voice.done(report.Privilege, "the host helper runs %s", n.privileged.How())
 	for _, text := range cleaned {
 		n.voice.note("left by a killed tunnel: %s", text)
 	}
@@ -113,7 +114,7 @@ func (n *near) gainPrivilege(ctx context.Context) (err error) {
 // renouncePrivilege gives up root where nothing of this machine is to be changed:
 // no ssh, and nothing that reads the network, runs as root for a user.
 func (n *near) renouncePrivilege(context.Context) error {
-	name, err := giveUpRoot()
+	name, err := privilege.GiveUp()
 	if err != nil {
 		return report.At(report.Privilege, err, "")
 	}
@@ -234,9 +235,9 @@ func (n *near) setHost(ctx context.Context) error {
 	if err != nil {
 		l, hint := report.Routes, "see what would be changed with --plan"
 		switch {
-		case errors.Is(err, errSplit):
+		case errors.Is(err, privilege.ErrSplitDNS):
 			l, hint = report.DNS, "leave the domain out, or use systemd-resolved"
-		case errors.Is(err, errBusy):
+		case errors.Is(err, privilege.ErrBusy):
 			hint = "end it with `bodkin down`, or choose another name with --name"
 		}
 		return report.At(l, err, hint)

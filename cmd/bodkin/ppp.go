@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/bodkin-net/bodkin/cmd/bodkin/detach"
 	"github.com/bodkin-net/bodkin/config/pppd"
 )
 
@@ -119,7 +120,7 @@ func pppMain(ctx context.Context, args []string, out, errw io.Writer) error {
 		if o.Line.Kind == pppd.LineDefault || o.Line.Kind == pppd.LineStdio {
 			o.Notes = append(o.Notes, "updetach is ignored: the line is the standard input, which ends with whoever gave it")
 		} else {
-			return detach(ctx, errw, run)
+			return detach.Run(ctx, errw, run)
 		}
 	}
 	return run(ctx, func() {})

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/bodkin-net/bodkin/carrier"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/privilege"
 	"github.com/bodkin-net/bodkin/config/pppd"
 	"github.com/bodkin-net/bodkin/endpoint/tun"
 	"github.com/bodkin-net/bodkin/endpoint/usernat"
@@ -24,7 +25,7 @@ import (
 type pppHost struct {
 	options    *pppd.Options
 	log        *pppLog
-	privileged *privileged // nil: a NAT
+	privileged *privilege.Helper // nil: a NAT
 	words      carrier.Words
 
 	file   *os.File // of the interface, until it is a Port
@@ -39,12 +40,12 @@ func (h *pppHost) gainPrivilege(ctx context.Context) (err error) {
 		return nil
 	}
 	const hint = "run it as root, as a user whom sudo lets without a password, or with nat, which needs no root"
-	if onTerminal(&h.options.Line) && os.Geteuid() != 0 && !hasNetAdmin() {
+	if onTerminal(&h.options.Line) && os.Geteuid() != 0 && !privilege.HasNetAdmin() {
 		if exec.CommandContext(ctx, "sudo", "-n", "true").Run() != nil {
 			return pppFailed(pppNotRoot, hint, errors.New("a network interface needs root, and the terminal is the line: sudo cannot ask there"))
 		}
 	}
-	if h.privileged, err = startPrivileged(&h.words); err != nil {
+	if h.privileged, err = privilege.Start(&h.words); err != nil {
 		return pppFailed(pppNotRoot, "", err)
 	}
 	cleaned, err := h.privileged.Hello(ctx)
@@ -52,7 +53,7 @@ func (h *pppHost) gainPrivilege(ctx context.Context) (err error) {
 		if ctx.Err() != nil {
 			return pppSilent(pppUserRequest, context.Cause(ctx).Error())
 		}
-		return pppFailed(pppNotRoot, hint, withWords(fmt.Errorf("root was not granted (%s)", h.privileged.how), h.words.Last()))
+		return pppFailed(pppNotRoot, hint, withWords(fmt.Errorf("root was not granted (%s)", h.privileged.How()), h.words.Last()))
 	}
 	for _, text := range cleaned {
 		h.log.printf("left by a killed tunnel: %s", text)
@@ -203,7 +204,7 @@ func (h *pppHost) undo() error {
 		h.log.printf("%s", text)
 	}
 	h.device, h.set = "", false
-	if errors.Is(err, errHelperGone) {
+	if errors.Is(err, privilege.ErrGone) {
 		return nil // its own end says how it went
 	}
 	return err

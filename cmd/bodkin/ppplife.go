@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/bodkin-net/bodkin/carrier"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/privilege"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/config/pppd"
 	"github.com/bodkin-net/bodkin/link/ppp"
@@ -187,7 +188,7 @@ func (r *pppRun) dialOn(ctx context.Context, ready func()) error {
 				r.log.printf("persist: this line cannot be opened once more")
 			}
 			return err
-		case life.MaxFail > 0 && failed >= life.MaxFail, errors.Is(err, errHelperGone):
+		case life.MaxFail > 0 && failed >= life.MaxFail, errors.Is(err, privilege.ErrGone):
 			return err
 		}
 		if err != nil && !report.Said(err) {
@@ -391,7 +392,7 @@ func (a *attempt) watch(ctx context.Context, joined <-chan error) error {
 		case <-a.host.gone():
 			a.terminate("no network interface")
 			<-joined
-			return pppFailed(pppFatal, "", errHelperGone)
+			return pppFailed(pppFatal, "", privilege.ErrGone)
 		case <-a.events.changed:
 			if err := a.hear(); err != nil {
 				a.terminate(err.Error())

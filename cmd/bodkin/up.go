@@ -13,6 +13,7 @@ import (
 
 	"github.com/bodkin-net/bodkin/carrier"
 	"github.com/bodkin-net/bodkin/carrier/ssh"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/privilege"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/config"
 	"github.com/bodkin-net/bodkin/host"
@@ -25,11 +26,11 @@ type near struct {
 	config *config.Up
 	voice  *voice
 
-	networks    []netip.Prefix // what the tunnel's addresses come from
-	mine        tunnel.Agreed  // what a NAT here gives the far side: its addresses, ours, its resolvers
-	privileged  *privileged    // nil if nothing of this machine is changed
-	helperWords carrier.Words  // what sudo and the helper say
-	nearWords   carrier.Words  // what this side's pppd or slirp says
+	networks    []netip.Prefix    // what the tunnel's addresses come from
+	mine        tunnel.Agreed     // what a NAT here gives the far side: its addresses, ours, its resolvers
+	privileged  *privilege.Helper // nil if nothing of this machine is changed
+	helperWords carrier.Words     // what sudo and the helper say
+	nearWords   carrier.Words     // what this side's pppd or slirp says
 	control     *control
 	info        ssh.Info // of the login
 	stream      carrier.Stream
@@ -165,7 +166,7 @@ func (n *near) carry(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-helperGone:
-		return errHelperGone
+		return privilege.ErrGone
 	}
 }
 
@@ -175,7 +176,7 @@ func (n *near) carry(ctx context.Context) error {
 func (n *near) descend(cause error) (notes []string, failed error) {
 	if n.privileged != nil && n.wish.Device != "" {
 		notes, failed = n.privileged.Undo()
-		if errors.Is(failed, errHelperGone) {
+		if errors.Is(failed, privilege.ErrGone) {
 			failed = nil // its own end says how it went
 		}
 	}

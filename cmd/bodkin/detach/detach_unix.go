@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package detach
 
 import (
 	"context"
@@ -19,10 +19,11 @@ import (
 // says that the tunnel carries packets.
 const detachedEnv = "BODKIN_DETACHED"
 
-// detach runs this same command once more in a process that stays, and returns
-// as soon as that one says that it is ready, or with its exit status. Until then
-// it is on the same terminal, so that ssh and sudo can ask there.
-func detach(ctx context.Context, errw io.Writer, run func(ctx context.Context, ready func()) error) error {
+// Run runs this same command once more in a process that stays, and returns as soon
+// as that one says that it is ready, or with its exit status. Until then that is on
+// the same terminal, so that ssh and sudo can ask there, and says on errw what it has
+// to say. In that process the same call runs run, which calls ready once.
+func Run(ctx context.Context, errw io.Writer, run func(ctx context.Context, ready func()) error) error {
 	if fd, err := strconv.Atoi(os.Getenv(detachedEnv)); err == nil && fd > 2 {
 		return stay(ctx, os.NewFile(uintptr(fd), "ready"), run)
 	}

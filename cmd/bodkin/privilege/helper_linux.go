@@ -1,4 +1,4 @@
-package main
+package privilege
 
 import (
 	"context"
@@ -8,8 +8,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"os/user"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -20,8 +18,9 @@ import (
 	"github.com/bodkin-net/bodkin/host"
 )
 
-// A privileged is the near end of the host helper.
-type privileged struct {
+// A Helper is the near end of the host helper. Its methods may be called from several
+// goroutines; their errors are the helper's own, or ErrGone once that is gone.
+type Helper struct {
 	how  string // "root", "by sudo": for people
 	mu   sync.Mutex
 	conn *net.UnixConn
@@ -33,19 +32,20 @@ type privileged struct {
 // helperPatience is how long the helper may take for one request.
 const helperPatience = 30 * time.Second
 
-// startPrivileged starts the host helper: as we are when that suffices, else by
-// sudo, which may ask on the terminal. Afterwards a process that root started
-// for somebody by sudo is that somebody: nothing that reads the network, and no
-// ssh, runs as root for a user.
-func startPrivileged(errw io.Writer) (*privileged, error) {
+// Start starts the host helper: as we are when that suffices, else by sudo, which may
+// ask on the terminal. Afterwards a process that root started for somebody by sudo is
+// that somebody: nothing that reads the network, and no ssh, runs as root for a user.
+// What sudo and the helper say goes to errw. An error is of the layer privilege. It
+// does not wait for the helper: Hello does.
+func Start(errw io.Writer) (*Helper, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	args, how := []string{self, helperCommand}, "as root"
+	args, how := []string{self, Command}, "as root"
 	switch {
 	case os.Geteuid() == 0:
-	case hasNetAdmin():
+	case HasNetAdmin():
 		how = "by CAP_NET_ADMIN"
 	default:
 		sudo, err := exec.LookPath("sudo")
@@ -54,7 +54,7 @@ func startPrivileged(errw io.Writer) (*privileged, error) {
 				"run bodkin up as root, or give the program the capability: setcap cap_net_admin+ep "+self)
 		}
 		how = "by sudo"
-		args = []string{sudo, "-p", "bodkin: password of %p for the network device and routes: ", "--", self, helperCommand}
+		args = []string{sudo, "-p", "bodkin: password of %p for the network device and routes: ", "--", self, Command}
 	}
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -67,7 +67,7 @@ func startPrivileged(errw io.Writer) (*privileged, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &privileged{how: how, conn: conn.(*net.UnixConn)}
+	p := &Helper{how: how, conn: conn.(*net.UnixConn)}
 	p.cmd = exec.Command(args[0], args[1:]...)
 	p.cmd.Stdin, p.cmd.Stderr = far, errw
 	if err := p.cmd.Start(); err != nil {
@@ -79,7 +79,7 @@ func startPrivileged(errw io.Writer) (*privileged, error) {
 		p.end = p.cmd.Wait()
 		close(p.gone)
 	}()
-	name, err := giveUpRoot()
+	name, err := GiveUp()
 	if err != nil {
 		p.Close()
 		return nil, report.At(report.Privilege, err, "")
@@ -90,60 +90,8 @@ func startPrivileged(errw io.Writer) (*privileged, error) {
 	return p, nil
 }
 
-// giveUpRoot makes a process that root started for somebody by sudo that somebody's,
-// and returns who that is; empty if it was not so.
-func giveUpRoot() (string, error) {
-	if os.Geteuid() != 0 || os.Getenv("SUDO_UID") == "" {
-		return "", nil
-	}
-	return becomeSudoUser()
-}
-
-// hasNetAdmin reports whether this process, and so the helper, may change the
-// network.
-func hasNetAdmin() bool {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if unix.Capget(&header, &data[0]) != nil {
-		return false
-	}
-	return data[0].Effective&(1<<unix.CAP_NET_ADMIN) != 0
-}
-
-// becomeSudoUser makes this process the user's who called sudo, for good.
-func becomeSudoUser() (string, error) {
-	u, err := user.LookupId(os.Getenv("SUDO_UID"))
-	if err != nil {
-		return "", fmt.Errorf("the user who called sudo: %w", err)
-	}
-	uid, err1 := strconv.Atoi(u.Uid)
-	gid, err2 := strconv.Atoi(u.Gid)
-	if err := errors.Join(err1, err2); err != nil {
-		return "", err
-	}
-	if uid == 0 {
-		return "root", nil
-	}
-	groups := []int{gid}
-	if ids, err := u.GroupIds(); err == nil {
-		for _, id := range ids {
-			if n, err := strconv.Atoi(id); err == nil && n != gid {
-				groups = append(groups, n)
-			}
-		}
-	}
-	if err := errors.Join(syscall.Setgroups(groups), syscall.Setresgid(gid, gid, gid), syscall.Setresuid(uid, uid, uid)); err != nil {
-		return "", fmt.Errorf("becoming %s: %w", u.Username, err)
-	}
-	os.Setenv("HOME", u.HomeDir)
-	os.Setenv("USER", u.Username)
-	os.Setenv("LOGNAME", u.Username)
-	os.Unsetenv("XDG_RUNTIME_DIR")
-	return u.Username, nil
-}
-
 // call sends one request and waits for its reply.
-func (p *privileged) call(req request, file *os.File) (reply, []*os.File, error) {
+func (p *Helper) call(req request, file *os.File) (reply, []*os.File, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.conn.SetDeadline(time.Now().Add(helperPatience))
@@ -165,24 +113,23 @@ func (p *privileged) call(req request, file *os.File) (reply, []*os.File, error)
 	return r, files, nil
 }
 
-// errHelperGone is what all requests end with once the helper is gone: sudo
-// refused, or somebody ended it.
-var errHelperGone = errors.New("the host helper is gone")
-
 func lost(err error) error {
-	return fmt.Errorf("%w (%v)", errHelperGone, err)
+	return fmt.Errorf("%w (%v)", ErrGone, err)
 }
+
+// How says how the helper runs, for people: "as root", "by sudo".
+func (p *Helper) How() string { return p.how }
 
 // Hello waits until the helper is there, or ctx ends, and returns what it had to
 // clean up after others.
-func (p *privileged) Hello(ctx context.Context) ([]string, error) {
+func (p *Helper) Hello(ctx context.Context) ([]string, error) {
 	defer context.AfterFunc(ctx, func() { p.conn.Close() })() // sudo may be asking for a password
 	r, _, err := p.call(request{Verb: verbHello}, nil)
 	return r.Notes, err
 }
 
 // Control marks a socket before it connects; it is a net.Dialer's Control.
-func (p *privileged) Control(_, _ string, raw syscall.RawConn) error {
+func (p *Helper) Control(_, _ string, raw syscall.RawConn) error {
 	var result error
 	err := raw.Control(func(fd uintptr) {
 		dup, err := unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0)
@@ -197,8 +144,8 @@ func (p *privileged) Control(_, _ string, raw syscall.RawConn) error {
 	return errors.Join(err, result)
 }
 
-// Device makes the TUN device. The file is the caller's.
-func (p *privileged) Device(name string) (*os.File, string, error) {
+// Device makes the TUN device, and returns its file, which is the caller's, and its name.
+func (p *Helper) Device(name string) (*os.File, string, error) {
 	r, files, err := p.call(request{Verb: verbDevice, Name: name}, nil)
 	if err != nil {
 		return nil, "", err
@@ -210,50 +157,40 @@ func (p *privileged) Device(name string) (*os.File, string, error) {
 	return files[0], r.Name, nil
 }
 
-// Set carries out the wish.
-func (p *privileged) Set(w host.Wish) ([]string, error) {
+// Set carries out the wish, for the device that was made, and returns what people should
+// know of it. An error may be ErrBusy or ErrSplitDNS.
+func (p *Helper) Set(w host.Wish) ([]string, error) {
 	r, _, err := p.call(request{Verb: verbSet, Wish: &w}, nil)
 	switch {
 	case err == nil:
 		return r.Notes, nil
 	case r.Busy:
-		return nil, fmt.Errorf("%w%w", err, errBusy)
+		return nil, fmt.Errorf("%w%w", err, ErrBusy)
 	case r.Split:
-		return nil, fmt.Errorf("%w%w", err, errSplit)
+		return nil, fmt.Errorf("%w%w", err, ErrSplitDNS)
 	}
 	return nil, err
 }
 
-// Kinds of errors that the helper tells apart, kept over the wire. Their texts
-// are empty: the error before them says it all.
-var (
-	errBusy  error = kind("")
-	errSplit error = kind("")
-)
-
-type kind string
-
-func (k kind) Error() string { return string(k) }
-
 // Look returns what others did to the machine's settings since.
-func (p *privileged) Look() []string {
+func (p *Helper) Look() []string {
 	r, _, _ := p.call(request{Verb: verbLook}, nil)
 	return r.Notes
 }
 
 // Gone is closed when the helper has ended, asked or not: by then it has taken
 // everything back.
-func (p *privileged) Gone() <-chan struct{} { return p.gone }
+func (p *Helper) Gone() <-chan struct{} { return p.gone }
 
-// Undo takes the wish back.
-func (p *privileged) Undo() ([]string, error) {
+// Undo takes the wish back, and gives up the device. It returns what was left to others.
+func (p *Helper) Undo() ([]string, error) {
 	r, _, err := p.call(request{Verb: verbUndo}, nil)
 	return r.Notes, err
 }
 
 // Close lets the helper go, which takes back what is still there, and waits
 // for its end.
-func (p *privileged) Close() error {
+func (p *Helper) Close() error {
 	p.conn.Close()
 	<-p.gone
 	return p.end

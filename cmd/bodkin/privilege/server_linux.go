@@ -1,4 +1,4 @@
-package main
+package privilege
 
 import (
 	"context"
@@ -19,9 +19,9 @@ import (
 	"github.com/bodkin-net/bodkin/host"
 )
 
-// journalDir is where the journals of what was changed are: of root's, or, for
+// JournalDir is where the journals of what was changed are: of root's, or, for
 // a user with capabilities of his own, of his.
-func journalDir() string {
+func JournalDir() string {
 	if os.Geteuid() == 0 {
 		return "/var/lib/bodkin"
 	}
@@ -34,8 +34,8 @@ func journalDir() string {
 	return filepath.Join(state, "bodkin")
 }
 
-// A helper is the privileged process: one caller, one device, one wish.
-type helper struct {
+// A server is the privileged process: one caller, one device, one wish.
+type server struct {
 	conn    *net.UnixConn
 	device  string // the name of the one that was made
 	file    *os.File
@@ -53,16 +53,16 @@ type helper struct {
 // maxEvents bounds what is remembered for `bodkin status`.
 const maxEvents = 16
 
-// runHelper serves the requests that come in on the standard input, a socket,
-// until the caller is gone, and takes back what is left to take back.
-func runHelper() error {
+// Serve is the privileged process. It serves the requests that come in on the standard
+// input, a socket, until the caller is gone, and takes back what is left to take back.
+func Serve() error {
 	conn, err := net.FileConn(os.Stdin)
 	if err != nil {
 		return errors.New("the host helper is started by `bodkin up`, not by hand")
 	}
-	h := &helper{}
+	s := &server{}
 	var ok bool
-	if h.conn, ok = conn.(*net.UnixConn); !ok {
+	if s.conn, ok = conn.(*net.UnixConn); !ok {
 		return errors.New("the host helper is started by `bodkin up`, not by hand")
 	}
 	// The keys of the terminal reach us too, but it is the caller who decides.
@@ -71,23 +71,23 @@ func runHelper() error {
 	signal.Notify(term, syscall.SIGTERM)
 	go func() {
 		<-term
-		h.conn.Close()
+		s.conn.Close()
 	}()
-	if h.notes, err = host.CleanUp(journalDir()); err != nil {
-		h.notes = append(h.notes, err.Error())
+	if s.notes, err = host.CleanUp(JournalDir()); err != nil {
+		s.notes = append(s.notes, err.Error())
 	}
 	for {
-		if err := h.serve(); err != nil {
+		if err := s.serve(); err != nil {
 			break
 		}
 	}
-	_, err = h.undo()
+	_, err = s.undo()
 	return err
 }
 
 // serve answers one request. An error means that the caller is gone.
-func (h *helper) serve() error {
-	req, files, err := receive[request](h.conn)
+func (s *server) serve() error {
+	req, files, err := receive[request](s.conn)
 	defer closeAll(files)
 	if err != nil {
 		return err
@@ -96,18 +96,18 @@ func (h *helper) serve() error {
 	var give *os.File
 	switch req.Verb {
 	case verbHello:
-		r.Notes, h.notes = h.notes, nil
+		r.Notes, s.notes = s.notes, nil
 	case verbMark:
-		err = h.mark(files)
+		err = s.mark(files)
 	case verbDevice:
-		give, err = h.makeDevice(req.Name)
-		r.Name = h.device
+		give, err = s.makeDevice(req.Name)
+		r.Name = s.device
 	case verbSet:
-		r.Notes, err = h.set(req.Wish)
+		r.Notes, err = s.set(req.Wish)
 	case verbLook:
-		r.Notes = h.look()
+		r.Notes = s.look()
 	case verbUndo:
-		r.Notes, err = h.undo()
+		r.Notes, err = s.undo()
 	default:
 		err = fmt.Errorf("%q is no request", req.Verb)
 	}
@@ -116,11 +116,11 @@ func (h *helper) serve() error {
 		r.Busy = errors.Is(err, host.ErrBusy)
 		r.Split = errors.Is(err, host.ErrSplitDNS)
 	}
-	return send(h.conn, r, give)
+	return send(s.conn, r, give)
 }
 
 // mark gives the caller's TCP socket the mark that keeps it outside the tunnel.
-func (h *helper) mark(files []*os.File) error {
+func (s *server) mark(files []*os.File) error {
 	if len(files) != 1 {
 		return errors.New("mark: one socket must come along")
 	}
@@ -129,76 +129,76 @@ func (h *helper) mark(files []*os.File) error {
 		return errors.New("mark: not a TCP socket")
 	}
 	var err error
-	if h.sockets == 0 {
-		if h.sockets, err = host.FreeMark(); err != nil {
+	if s.sockets == 0 {
+		if s.sockets, err = host.FreeMark(); err != nil {
 			return err
 		}
 	}
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(h.sockets)); err != nil {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(s.sockets)); err != nil {
 		return fmt.Errorf("mark: %w", err)
 	}
 	return nil
 }
 
-func (h *helper) makeDevice(name string) (*os.File, error) {
-	if h.file != nil {
+func (s *server) makeDevice(name string) (*os.File, error) {
+	if s.file != nil {
 		return nil, errors.New("device: there is one already")
 	}
 	var err error
-	h.file, h.device, err = tun.Create(name)
-	return h.file, err
+	s.file, s.device, err = tun.Create(name)
+	return s.file, err
 }
 
-func (h *helper) set(w *host.Wish) ([]string, error) {
-	if w == nil || h.file == nil || w.Device != h.device || h.state != nil {
+func (s *server) set(w *host.Wish) ([]string, error) {
+	if w == nil || s.file == nil || w.Device != s.device || s.state != nil {
 		return nil, errors.New("set: one wish, for the device that was made")
 	}
-	w.Mark = h.sockets
-	state, err := host.Set(*w, journalDir())
+	w.Mark = s.sockets
+	state, err := host.Set(*w, JournalDir())
 	if err != nil {
 		return nil, err
 	}
-	h.state, h.said = state, state.Notes()
+	s.state, s.said = state, state.Notes()
 	ctx, stop := context.WithCancel(context.Background())
 	events, err := state.Watch(ctx)
 	if err != nil {
 		stop()
-		return append(h.said, "changes by others are not noticed: "+err.Error()), nil
+		return append(s.said, "changes by others are not noticed: "+err.Error()), nil
 	}
-	h.stop = stop
-	h.watching.Go(func() {
+	s.stop = stop
+	s.watching.Go(func() {
 		for e := range events {
-			h.mu.Lock()
-			h.events = append(h.events, e.Text)
-			h.events = h.events[max(0, len(h.events)-maxEvents):]
-			h.mu.Unlock()
+			s.mu.Lock()
+			s.events = append(s.events, e.Text)
+			s.events = s.events[max(0, len(s.events)-maxEvents):]
+			s.mu.Unlock()
 		}
 	})
-	return h.said, nil
+	return s.said, nil
 }
 
 // look says what others did to the machine's settings.
-func (h *helper) look() []string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return slices.Clone(h.events)
+func (s *server) look() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.events)
 }
 
 // undo takes back the wish and gives up the device. It says what was left to
 // others.
-func (h *helper) undo() (notes []string, err error) {
-	if h.state != nil {
-		if h.stop != nil {
-			h.stop()
-			h.watching.Wait()
+func (s *server) undo() (notes []string, err error) {
+	if s.state != nil {
+		if s.stop != nil {
+			s.stop()
+			s.watching.Wait()
 		}
-		err = h.state.Undo()
-		notes = slices.DeleteFunc(h.state.Notes(), func(n string) bool { return slices.Contains(h.said, n) })
-		h.state = nil
+		err = s.state.Undo()
+		notes = slices.DeleteFunc(s.state.Notes(), func(n string) bool { return slices.Contains(s.said, n) })
+		s.state = nil
 	}
-	if h.file != nil {
-		h.file.Close()
-		h.file = nil
+	if s.file != nil {
+		s.file.Close()
+		s.file = nil
 	}
 	return notes, err
 }

@@ -1,4 +1,4 @@
-package main
+package privilege
 
 import "github.com/bodkin-net/bodkin/host"
 

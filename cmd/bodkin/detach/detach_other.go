@@ -1,6 +1,6 @@
 //go:build !unix
 
-package main
+package detach
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 )
 
-// detach is for systems with sessions and terminals.
-func detach(context.Context, io.Writer, func(context.Context, func()) error) error {
+// Run is for systems with sessions and terminals.
+func Run(context.Context, io.Writer, func(context.Context, func()) error) error {
 	return report.Usage(errors.New("--detach does not work on this system yet"))
 }
