@@ -26,10 +26,10 @@ var ErrGone = errors.New("the host helper is gone")
 // host.ErrBusy, ErrSplitDNS for host.ErrSplitDNS. Their texts are empty: the error
 // before them says it all.
 var (
-	ErrBusy     error = kind("")
-	ErrSplitDNS error = kind("")
+	ErrBusy     error = kind("busy")
+	ErrSplitDNS error = kind("split")
 )
 
 type kind string
 
-func (k kind) Error() string { return string(k) }
+func (kind) Error() string { return "" }
