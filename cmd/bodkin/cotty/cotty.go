@@ -1,4 +1,16 @@
-package main
+// Package cotty is `bodkin cotty`: two commands, each on a terminal of its own, and what
+// either prints typed to the other.
+//
+// A session opens two sides, joins their Streams, and has the exit status of the side
+// that ended first:
+//
+//	cotty.go      words -> what is wanted; help
+//	side.go       one side: a command, a terminal, a socket
+//	session.go    both sides joined, and how that ended
+//	size_*.go     a terminal's window size, passed on
+//
+// The octets are package carrier's, programs and terminals package carrier/command's.
+package cotty
 
 import (
 	"context"
@@ -18,13 +30,10 @@ import (
 	"github.com/bodkin-net/bodkin/config"
 )
 
-// cottyCommand is `bodkin cotty`. Its parts are
-//
-//	cotty.go         words -> what is wanted; help
-//	cottyside.go     one side: a command, a terminal, a socket
-//	cottysession.go  both sides joined, and how that ended
-func cottyCommand() *cobra.Command {
-	c := cotty{patience: lateTime}
+// Command is `bodkin cotty`. Its errors have exit statuses for package report. With -d
+// it runs the program once more.
+func Command() *cobra.Command {
+	c := session{patience: lateTime}
 	cmd := &cobra.Command{
 		Use:   "cotty [-d] [options] -- SIDE1 -- SIDE2",
 		Short: "Join two commands, each on a terminal of its own",
@@ -92,8 +101,8 @@ const (
 	stderrPass   = "pass"
 )
 
-// A cotty is what is wanted of `bodkin cotty`.
-type cotty struct {
+// A session is what is wanted of `bodkin cotty`.
+type session struct {
 	sides   [2][]string // the words of each
 	detach  bool
 	pidFile string // absolute, as logFile is: a detached process leaves its directory
@@ -104,7 +113,7 @@ type cotty struct {
 }
 
 // parse takes the words of both sides, and checks what the flags said.
-func (c *cotty) parse(words []string) error {
+func (c *session) parse(words []string) error {
 	switch at := slices.Index(words, "--"); {
 	case at < 0:
 		return &config.Error{Reason: "cotty joins two sides, and there is one", Hint: "put -- between them: cotty -- pppd nodetach -- ssh -t gw slirp"}
@@ -187,11 +196,11 @@ func checkSide(words []string) error {
 }
 
 // say prints a line for people, or puts it into the log.
-func (c *cotty) say(w io.Writer, format string, args ...any) {
+func (c *session) say(w io.Writer, format string, args ...any) {
 	fmt.Fprintf(w, "bodkin: "+format+"\n", args...)
 }
 
 // openLog opens the log, or says why it cannot.
-func (c *cotty) openLog() (*os.File, error) {
+func (c *session) openLog() (*os.File, error) {
 	return os.OpenFile(c.logFile, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 }

@@ -1,4 +1,4 @@
-package main
+package cotty
 
 import (
 	"bufio"
@@ -14,7 +14,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"github.com/bodkin-net/bodkin/carrier/command"
@@ -29,13 +29,13 @@ import (
 	"github.com/bodkin-net/bodkin/pty"
 )
 
-// cottyProgram names, for this test binary, the program to be instead of the tests.
-const cottyProgram = "BODKIN_TEST_COTTY"
+// actAs names, for this test binary, the program to be instead of the tests.
+const actAs = "BODKIN_TEST_ACT_AS"
 
 func init() {
-	switch os.Getenv(cottyProgram) {
+	switch os.Getenv(actAs) {
 	case "bodkin": // and so is the copy of itself that -d starts
-		main()
+		os.Exit(bodkin())
 	case "exchange":
 		os.Exit(exchange(os.Args[1], os.Args[2]))
 	case "typewriter":
@@ -43,12 +43,40 @@ func init() {
 	}
 }
 
-// cottySize is how many octets exchange writes, and how many it reads.
-const cottySize = 100 << 20
+// bodkin is the program, as far as it concerns this package, under whatever name.
+func bodkin() int {
+	args := os.Args[1:]
+	if len(args) == 0 || args[0] != "cotty" {
+		args = append([]string{"cotty"}, args...)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	return run(ctx, args, os.Stdout, os.Stderr)
+}
 
-// cottyOctets are cottySize octets made from a seed.
-func cottyOctets(seed string) io.Reader {
-	return io.LimitReader(rand.NewChaCha8(sha256.Sum256([]byte(seed))), cottySize)
+// run executes the command as the program does.
+func run(ctx context.Context, args []string, out, errw io.Writer) int {
+	root := &cobra.Command{Use: "bodkin"}
+	root.SetOut(out)
+	root.SetErr(errw)
+	root.AddCommand(Command())
+	return report.Execute(ctx, root, args)
+}
+
+// call runs the command in this process.
+func call(t *testing.T, args ...string) (status int, out, errs string) {
+	t.Helper()
+	var o, e bytes.Buffer
+	status = run(t.Context(), args, &o, &e)
+	return status, o.String(), e.String()
+}
+
+// exchanged is how many octets exchange writes, and how many it reads.
+const exchanged = 100 << 20
+
+// octets are exchanged octets made from a seed.
+func octets(seed string) io.Reader {
+	return io.LimitReader(rand.NewChaCha8(sha256.Sum256([]byte(seed))), exchanged)
 }
 
 // exchange writes octets made from the seed ours to its terminal while it reads as
@@ -56,10 +84,10 @@ func cottyOctets(seed string) io.Reader {
 // each of the 256 values among them. The status is 0 if both sides had.
 func exchange(ours, theirs string) int {
 	var writing sync.WaitGroup
-	writing.Go(func() { io.Copy(struct{ io.Writer }{os.Stdout}, cottyOctets(ours)) })
+	writing.Go(func() { io.Copy(struct{ io.Writer }{os.Stdout}, octets(ours)) })
 	got, want, values := sha256.New(), sha256.New(), map[byte]bool{}
-	io.CopyBuffer(struct{ io.Writer }{got}, io.TeeReader(io.LimitReader(os.Stdin, cottySize), valuesIn(values)), make([]byte, 64<<10))
-	io.Copy(want, cottyOctets(theirs))
+	io.CopyBuffer(struct{ io.Writer }{got}, io.TeeReader(io.LimitReader(os.Stdin, exchanged), valuesIn(values)), make([]byte, 64<<10))
+	io.Copy(want, octets(theirs))
 	writing.Wait()
 	verdict := []byte("n")
 	if bytes.Equal(got.Sum(nil), want.Sum(nil)) && len(values) == 256 {
@@ -118,19 +146,19 @@ func typewriter() int {
 	}
 }
 
-// TestCottyCarriesMuch: 100 MiB each way at once, unchanged.
-func TestCottyCarriesMuch(t *testing.T) {
-	t.Setenv(cottyProgram, "exchange")
+// TestCarriesMuch: 100 MiB each way at once, unchanged.
+func TestCarriesMuch(t *testing.T) {
+	t.Setenv(actAs, "exchange")
 	began := time.Now()
 	status, _, errs := call(t, "cotty", "--", os.Args[0], "left", "right", "--", os.Args[0], "right", "left")
 	if status != 0 {
 		t.Errorf("exit status %d, said\n%s", status, errs)
 	}
-	t.Logf("%.0f MB/s each way", cottySize/1e6/time.Since(began).Seconds())
+	t.Logf("%.0f MB/s each way", exchanged/1e6/time.Since(began).Seconds())
 }
 
-// TestCottyStatus is how a session ends, and what is said.
-func TestCottyStatus(t *testing.T) {
+// TestStatus is how a session ends, and what is said.
+func TestStatus(t *testing.T) {
 	for _, c := range []struct {
 		args   []string
 		status int
@@ -168,9 +196,9 @@ func TestCottyStatus(t *testing.T) {
 	}
 }
 
-// TestCottyWords: a word is one argument, whatever is in it, and options end at the
+// TestWords: a word is one argument, whatever is in it, and options end at the
 // first side.
-func TestCottyWords(t *testing.T) {
+func TestWords(t *testing.T) {
 	heard := filepath.Join(t.TempDir(), "heard")
 	status, _, errs := call(t, "cotty", "printf", "%s|", "a b", "$HOME", "*", "-d", "'", "--", "sh", "-c", `trap "" HUP; cat >"$0"`, heard)
 	if got, _ := os.ReadFile(heard); status != 0 || string(got) != "a b|$HOME|*|-d|'|" {
@@ -178,9 +206,9 @@ func TestCottyWords(t *testing.T) {
 	}
 }
 
-// TestCottyLastWords: all that the first to end has said is read by the other, then
+// TestLastWords: all that the first to end has said is read by the other, then
 // that is told of the end by SIGHUP.
-func TestCottyLastWords(t *testing.T) {
+func TestLastWords(t *testing.T) {
 	dir := t.TempDir()
 	heard, told := filepath.Join(dir, "heard"), filepath.Join(dir, "told")
 	listen := `trap 'echo hangup >"$1"' HUP; sleep 0.3; (trap "" HUP; exec cat >"$0") <&3 & wait $! || wait $!`
@@ -192,11 +220,11 @@ func TestCottyLastWords(t *testing.T) {
 	}
 }
 
-// TestCottyPatience: last words that the other side does not take do not keep the
+// TestPatience: last words that the other side does not take do not keep the
 // session for ever, though nothing more moves.
-func TestCottyPatience(t *testing.T) {
+func TestPatience(t *testing.T) {
 	said := filepath.Join(t.TempDir(), "said")
-	c := cotty{
+	c := session{
 		sides:  [2][]string{{"sh", "-c", `head -c 20000 /dev/zero; : >"$0"; exit 5`, said}, {"sleep", "1000"}},
 		stderr: stderrStream, patience: 100 * time.Millisecond,
 	}
@@ -212,7 +240,7 @@ func TestCottyPatience(t *testing.T) {
 	}
 }
 
-func TestCottyStderr(t *testing.T) {
+func TestStderr(t *testing.T) {
 	heard := filepath.Join(t.TempDir(), "heard")
 	for mode, want := range map[string]string{"stream": "aside\nstream\n", "pass": "stream\n"} {
 		_, _, errs := call(t, "cotty", "--stderr", mode, "--", "sh", "-c", "echo aside >&2; echo stream", "--", "sh", "-c", `trap "" HUP; cat >"$0"`, heard)
@@ -229,12 +257,12 @@ func asProgram(t *testing.T, name string, args ...string) *exec.Cmd {
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
 	cmd.Args[0] = name
-	cmd.Env = append(os.Environ(), cottyProgram+"=bodkin")
+	cmd.Env = append(os.Environ(), actAs+"=bodkin")
 	return cmd
 }
 
-// TestCottyDetach: it returns when both sides run, or with what kept them from it.
-func TestCottyDetach(t *testing.T) {
+// TestDetach: it returns when both sides run, or with what kept them from it.
+func TestDetach(t *testing.T) {
 	dir := t.TempDir()
 	start := func(second ...string) (string, error) {
 		cmd := asProgram(t, "/somewhere/cotty", append([]string{"-d", "--pid-file", "pid", "--log", "log", "--stderr", "pass", "--",
@@ -349,12 +377,12 @@ func (d *desk) reads(want string) {
 	}
 }
 
-// TestCottyInBackground: a job in the background of a terminal that stops background
+// TestInBackground: a job in the background of a terminal that stops background
 // writers runs to its end, and the terminal is as before. So it does without one.
-func TestCottyInBackground(t *testing.T) {
+func TestInBackground(t *testing.T) {
 	d := newDesk(t)
 	shell := exec.Command("bash", "-c", `set -m; "$0" cotty -- echo hello -- sh -c 'read x; test "$x" = hello && exit 9' 2>said & wait $!`, os.Args[0])
-	shell.Env = append(os.Environ(), cottyProgram+"=bodkin")
+	shell.Env = append(os.Environ(), actAs+"=bodkin")
 	shell.Dir = t.TempDir()
 	d.lead(shell)
 	err := shell.Run()
@@ -386,9 +414,9 @@ func TestCottyInBackground(t *testing.T) {
 	}
 }
 
-// TestCottyThisTerminal: it is raw while it is a side, its window size is passed on,
+// TestThisTerminal: it is raw while it is a side, its window size is passed on,
 // and it is given back at the end, whoever ends it.
-func TestCottyThisTerminal(t *testing.T) {
+func TestThisTerminal(t *testing.T) {
 	for _, end := range []string{"command", "signal"} {
 		d := newDesk(t)
 		size := &unix.Winsize{Row: 31, Col: 91}
@@ -396,7 +424,7 @@ func TestCottyThisTerminal(t *testing.T) {
 			t.Fatal(err)
 		}
 		unix.SetNonblock(int(d.master.Fd()), true)
-		cmd := asProgram(t, "cotty", "--", "tty", "--", "env", cottyProgram+"=typewriter", os.Args[0])
+		cmd := asProgram(t, "cotty", "--", "tty", "--", "env", actAs+"=typewriter", os.Args[0])
 		d.lead(cmd)
 		var said bytes.Buffer
 		cmd.Stderr = &said
@@ -428,8 +456,8 @@ func TestCottyThisTerminal(t *testing.T) {
 	}
 }
 
-// TestCottySockets: a client on the standard input and output, half-close included.
-func TestCottySockets(t *testing.T) {
+// TestSockets: a client on the standard input and output, half-close included.
+func TestSockets(t *testing.T) {
 	for _, network := range []string{"tcp", "unix"} {
 		address := "127.0.0.1:0"
 		if network == "unix" {
@@ -463,9 +491,9 @@ func TestCottySockets(t *testing.T) {
 	}
 }
 
-// TestCottyOffer: a terminal for a program that is started by hand, at a path of the
+// TestOffer: a terminal for a program that is started by hand, at a path of the
 // user's choice, and on the other side a device.
-func TestCottyOffer(t *testing.T) {
+func TestOffer(t *testing.T) {
 	device, err := command.NewOffer() // for the other side, in the place of a device
 	if err != nil {
 		t.Fatal(err)
@@ -515,25 +543,5 @@ func TestCottyOffer(t *testing.T) {
 	os.WriteFile(file, nil, 0o600)
 	if status, _, errs := call(t, "cotty", "--", "pty:"+file, "--", "cat"); status != statusSide || !strings.Contains(errs, "exists") {
 		t.Errorf("a file in the way: exit status %d, said\n%s", status, errs)
-	}
-}
-
-// TestCottyName: under its own name, and with the name as its first word.
-func TestCottyName(t *testing.T) {
-	for _, words := range [][]string{{"cotty"}, {"/usr/local/bin/cotty", "cotty"}, {"bodkin", "cotty"}, {"./bodkin", "cotty"}} {
-		cmd := asProgram(t, words[0], slices.Concat(words[1:], []string{"--", "true", "--", "cat"})...)
-		if said, err := cmd.CombinedOutput(); err != nil || string(said) != "bodkin: true ended first\n" {
-			t.Errorf("%q: %v, said %s", words, err, said)
-		}
-	}
-}
-
-// TestSlirpByName: a script that says slirp needs no change.
-func TestSlirpByName(t *testing.T) {
-	for _, args := range [][]string{{"version"}, {"slirp", "version"}} {
-		out, err := asProgram(t, "/usr/local/bin/slirp", args...).CombinedOutput()
-		if err != nil || string(out) != software()+"\n" {
-			t.Errorf("slirp %q: %v, %q", args, err, out)
-		}
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package cotty
 
 import (
 	"context"
@@ -24,16 +24,16 @@ const lateTime = 30 * time.Second
 
 // run opens both sides, joins them, and says how that ended. ready is called when both
 // are started.
-func (c *cotty) run(ctx context.Context, out, errw io.Writer, ready func()) (err error) {
+func (c *session) run(ctx context.Context, out, errw io.Writer, ready func()) (err error) {
 	if c.logFile != "" {
 		log, err := c.openLog()
 		if err != nil {
 			return &sideError{err, statusSide}
 		}
 		defer log.Close()
-		errw = &cottyLog{w: log, dated: true}
+		errw = &logger{w: log, dated: true}
 	} else if _, ok := errw.(*os.File); !ok {
-		errw = &cottyLog{w: errw} // which two commands may write to
+		errw = &logger{w: errw} // which two commands may write to
 	}
 	first, second, err := c.open(ctx, out, errw)
 	if err != nil {
@@ -55,7 +55,7 @@ func (c *cotty) run(ctx context.Context, out, errw io.Writer, ready func()) (err
 }
 
 // open opens both sides, or none.
-func (c *cotty) open(ctx context.Context, out, errw io.Writer) (first, second *side, err error) {
+func (c *session) open(ctx context.Context, out, errw io.Writer) (first, second *side, err error) {
 	sides := [2]*side{}
 	for i, words := range c.sides {
 		sides[i], err = openSide(ctx, words, c.stderrFor(words, errw), out)
@@ -70,7 +70,7 @@ func (c *cotty) open(ctx context.Context, out, errw io.Writer) (first, second *s
 }
 
 // stderrFor returns what takes the standard error of a command, nil for its terminal.
-func (c *cotty) stderrFor(words []string, errw io.Writer) io.Writer {
+func (c *session) stderrFor(words []string, errw io.Writer) io.Writer {
 	switch {
 	case c.stderr != stderrPass:
 		return nil
@@ -84,7 +84,7 @@ func (c *cotty) stderrFor(words []string, errw io.Writer) io.Writer {
 }
 
 // join carries octets, and window sizes, until a side ends.
-func (c *cotty) join(ctx context.Context, first, second *side) error {
+func (c *session) join(ctx context.Context, first, second *side) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var watching sync.WaitGroup
 	defer watching.Wait()
@@ -104,7 +104,7 @@ func (c *cotty) join(ctx context.Context, first, second *side) error {
 
 // watchExit ends the session some time after a command ended and nobody has its
 // terminal any more, if its last words cannot be delivered for so long.
-func (c *cotty) watchExit(ctx context.Context, p *command.Process, second bool, cancel context.CancelCauseFunc) {
+func (c *session) watchExit(ctx context.Context, p *command.Process, second bool, cancel context.CancelCauseFunc) {
 	select {
 	case <-ctx.Done():
 		return
@@ -127,7 +127,7 @@ func (c *cotty) watchExit(ctx context.Context, p *command.Process, second bool, 
 
 // verdict says which side ended and how, and returns the error that has the exit
 // status.
-func (c *cotty) verdict(errw io.Writer, err error, first, second *side) error {
+func (c *session) verdict(errw io.Writer, err error, first, second *side) error {
 	var end *carrier.EndError
 	if !errors.As(err, &end) {
 		c.say(errw, "cotty ended: %s", carrier.Printable(err.Error())) // told so
@@ -154,21 +154,21 @@ func (c *cotty) verdict(errw io.Writer, err error, first, second *side) error {
 }
 
 // logged puts an error into the log too, if there is one.
-func (c *cotty) logged(errw io.Writer, err error) error {
-	if log, ok := errw.(*cottyLog); ok && log.dated && err != nil && !report.Said(err) {
+func (c *session) logged(errw io.Writer, err error) error {
+	if log, ok := errw.(*logger); ok && log.dated && err != nil && !report.Said(err) {
 		report.Say(log, err)
 	}
 	return err
 }
 
-// A cottyLog takes what several goroutines say. It may put the time before each line.
-type cottyLog struct {
+// A logger takes what several goroutines say. It may put the time before each line.
+type logger struct {
 	mu    sync.Mutex
 	w     io.Writer
 	dated bool
 }
 
-func (l *cottyLog) Write(text []byte) (int, error) {
+func (l *logger) Write(text []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.dated {
