@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bodkin-net/bodkin/cmd/bodkin/addresses"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 )
 
@@ -162,10 +163,10 @@ func TestChooseNetworks(t *testing.T) {
 			t.Errorf("%v lies in what goes through the tunnel", p)
 		}
 	}
-	if a := within(netip.MustParsePrefix("10.0.2.0/24"), hostPeer); a != netip.MustParseAddr("10.0.2.15") {
+	if a := addresses.In(netip.MustParsePrefix("10.0.2.0/24"), addresses.Peer); a != netip.MustParseAddr("10.0.2.15") {
 		t.Error(a)
 	}
-	if a := within(netip.MustParsePrefix("fd62:6f64:6b69::/64"), hostPeer); a != netip.MustParseAddr("fd62:6f64:6b69::15") {
+	if a := addresses.In(netip.MustParsePrefix("fd62:6f64:6b69::/64"), addresses.Peer); a != netip.MustParseAddr("fd62:6f64:6b69::15") {
 		t.Error(a)
 	}
 }

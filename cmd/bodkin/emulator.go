@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 
+	"github.com/bodkin-net/bodkin/cmd/bodkin/addresses"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/config"
 	"github.com/bodkin-net/bodkin/endpoint/usernat"
@@ -77,7 +78,7 @@ func (n *near) makeNAT(context.Context) error {
 func (n *near) openSLiRP(ctx context.Context) error {
 	p, err := n.startNear(ctx, func(v4 *ppp.IPv4) {
 		v4.AcceptLocal, v4.AcceptRemote, v4.AskDNS = true, true, true
-		v4.Remote = within(defaultNetworks[0], hostTwo)
+		v4.Remote = addresses.In(addresses.Networks[0], addresses.Host)
 	})
 	if err != nil {
 		return err
@@ -93,7 +94,7 @@ func (n *near) openSLiRP(ctx context.Context) error {
 // far side gave.
 func (n *near) openPPPD(ctx context.Context) error {
 	p, err := n.startNear(ctx, func(v4 *ppp.IPv4) {
-		v4.Local, v4.DNS = within(n.networks[0], hostTwo), resolversFor(n.agreed.DNS)
+		v4.Local, v4.DNS = addresses.In(n.networks[0], addresses.Host), resolversFor(n.agreed.DNS)
 		if len(n.agreed.Peer) > 0 {
 			v4.Local = n.agreed.Peer[0]
 		}

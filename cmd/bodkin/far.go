@@ -8,9 +8,11 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
-	"runtime/debug"
 
 	"github.com/bodkin-net/bodkin/carrier"
+	"github.com/bodkin-net/bodkin/carrier/ssh"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/addresses"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/footprint"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/privilege"
 	"github.com/bodkin-net/bodkin/endpoint/tun"
 	"github.com/bodkin-net/bodkin/endpoint/usernat"
@@ -18,33 +20,6 @@ import (
 	"github.com/bodkin-net/bodkin/link/native"
 	"github.com/bodkin-net/bodkin/tunnel"
 )
-
-// Where the addresses of a userspace NAT lie in the network it works in: those
-// of SLiRP, and the same last octets in IPv6.
-const (
-	hostTwo   = 2  // the far host itself, closed unless opened
-	hostThree = 3  // answers DNS
-	hostPeer  = 15 // whoever is at the other end
-)
-
-// defaultNetworks are what the tunnel's addresses come from when nobody names
-// others: SLiRP's, and one of our own made of the name (RFC 4193, section 3).
-var defaultNetworks = []netip.Prefix{
-	netip.MustParsePrefix("10.0.2.0/24"),
-	netip.MustParsePrefix("fd62:6f64:6b69::/64"),
-}
-
-// within returns the n-th address of a network, n below 100. In IPv6 its decimal
-// digits stand as they are: 10.0.2.15 and fd62:6f64:6b69::15 belong together.
-func within(network netip.Prefix, n byte) netip.Addr {
-	b := network.Masked().Addr().AsSlice()
-	if network.Addr().Is6() {
-		n = n/10<<4 | n%10
-	}
-	b[len(b)-1] += n
-	a, _ := netip.AddrFromSlice(b)
-	return a
-}
 
 // software is what we tell the peer of ourselves.
 func software() string {
@@ -59,19 +34,6 @@ const natMTU = 65535
 // paths are those of Ethernet.
 const kernelMTU = 1500
 
-// heapLimit is where the collector begins to work harder rather than let the
-// heap grow: a side is to stay small beside what it serves.
-const heapLimit = 24 << 20
-
-// modest keeps a half of the tunnel small beside what it serves. Half of the
-// processors are left to ssh, sshd and the programs: on a machine with two, a
-// download through ssh gains a tenth, since no packet is handed from one
-// processor to the other.
-func modest() {
-	debug.SetMemoryLimit(heapLimit)
-	runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2))
-}
-
 // A farHalf is what the far side was asked for.
 type farHalf struct {
 	stream carrier.Stream
@@ -83,7 +45,7 @@ type farHalf struct {
 // run carries packets between the stream and this side's emulator until the peer
 // ends it.
 func (f *farHalf) run(ctx context.Context) error {
-	modest()
+	footprint.Limit()
 	var port tunnel.Port
 	release := func() error { return nil }
 	link, _, _, err := native.Accept(ctx, f.stream, func(peer native.Hello) (mine native.Hello, err error) {
@@ -126,14 +88,14 @@ func (f *farHalf) run(ctx context.Context) error {
 func offer(networks []netip.Prefix) (native.Hello, error) {
 	mine := native.Hello{Software: software()}
 	if len(networks) == 0 {
-		networks = defaultNetworks
+		networks = addresses.Networks
 	}
 	for _, n := range networks {
 		if n.Addr().BitLen()-n.Bits() < 5 {
 			return mine, fmt.Errorf("the network %v has no room for the tunnel's addresses", n)
 		}
-		mine.Yours = append(mine.Yours, netip.PrefixFrom(within(n, hostPeer), n.Bits()))
-		mine.Mine = append(mine.Mine, within(n, hostTwo))
+		mine.Yours = append(mine.Yours, netip.PrefixFrom(addresses.In(n, addresses.Peer), n.Bits()))
+		mine.Mine = append(mine.Mine, addresses.In(n, addresses.Host))
 	}
 	return mine, nil
 }
@@ -142,7 +104,7 @@ func offer(networks []netip.Prefix) (native.Hello, error) {
 func resolversOf(networks []netip.Prefix) []netip.Addr {
 	var list []netip.Addr
 	for _, p := range networks {
-		list = append(list, within(p, hostThree))
+		list = append(list, addresses.In(p, addresses.Resolver))
 	}
 	return list
 }
@@ -181,7 +143,7 @@ func (f *farHalf) kernelPort(peer native.Hello) (mine native.Hello, port tunnel.
 		if f.grant&native.AskKernel != 0 {
 			w.Routes = peer.Routes
 		}
-		if client, ok := sshClient(); ok {
+		if client, ok := ssh.Client(); ok {
 			w.Pins = []host.Pin{{Addr: client, UID: -1}} // the way that carries us does not go into itself
 		}
 	} else {

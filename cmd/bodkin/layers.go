@@ -18,6 +18,7 @@ import (
 
 	"github.com/bodkin-net/bodkin/carrier/farhalf"
 	"github.com/bodkin-net/bodkin/carrier/tcp"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/addresses"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/privilege"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/config"
@@ -58,7 +59,7 @@ func (n *near) choose(context.Context) error {
 // candidates are where the tunnel's addresses may come from, the usual ones
 // first.
 func candidates() (v4, v6 []netip.Prefix) {
-	v4, v6 = defaultNetworks[:1:1], defaultNetworks[1:2:2]
+	v4, v6 = addresses.Networks[:1:1], addresses.Networks[1:2:2]
 	for _, s := range []string{"10.0.66.0/24", "10.117.2.0/24", "172.30.66.0/24", "192.168.166.0/24", "198.18.66.0/24"} {
 		v4 = append(v4, netip.MustParsePrefix(s))
 	}
@@ -432,8 +433,8 @@ func plan(u *config.Up, out io.Writer) error {
 	}
 	n := &near{config: u, agreed: tunnel.Agreed{MTU: natMTU}}
 	for _, p := range networks {
-		n.agreed.Local = append(n.agreed.Local, netip.PrefixFrom(within(p, hostPeer), p.Bits()))
-		n.agreed.DNS = append(n.agreed.DNS, within(p, hostThree))
+		n.agreed.Local = append(n.agreed.Local, netip.PrefixFrom(addresses.In(p, addresses.Peer), p.Bits()))
+		n.agreed.DNS = append(n.agreed.DNS, addresses.In(p, addresses.Resolver))
 	}
 	lines, err := host.Plan(n.wishFor(u.Name))
 	if err != nil {

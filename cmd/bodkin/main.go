@@ -3,19 +3,26 @@
 //
 // This is the only place that picks implementations: it turns arguments into a
 // config, checks it, and puts together a carrier, a link, an endpoint at each
-// side and the host's settings. Each file here is one part of that:
+// side and the host's settings. The tunnel is here, one part of it in each file:
 //
 //	main.go, command.go    arguments -> config
-//	voice.go               all that is said to the user
+//	voice.go               all that is said of a tunnel
 //	up.go, layers.go       the near side, layer by layer
-//	far.go                 the far side
-//	helper*.go, wire*.go   the only privileged process, and how it is asked
+//	login.go               the way to the far side, by ssh
+//	far.go, farcommand.go  the far side
 //	control.go             status and down: a running tunnel answers
 //	emulator.go, link.go,
 //	program.go             other emulators than ours, on either side
-//	ppp*.go                in the place of pppd
-//	slirp*.go              in the place of slirp
-//	cotty*.go              two programs, each on a terminal of its own
+//
+// What does not need the tunnel has a room of its own, which knows nothing of it:
+//
+//	standin/               in the place of pppd and slirp: ppp, slirp
+//	cotty/                 two programs, each on a terminal of its own
+//	privilege/             the only privileged process, and how it is asked
+//	report/                errors with a layer, a hint and an exit status
+//	detach/                a command that stays when the shell has its prompt back
+//	addresses/             where the addresses inside a tunnel lie
+//	footprint/             how much of the machine a side may take
 package main
 
 import (

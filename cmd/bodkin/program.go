@@ -13,6 +13,7 @@ import (
 	"github.com/bodkin-net/bodkin/carrier"
 	"github.com/bodkin-net/bodkin/carrier/command"
 	"github.com/bodkin-net/bodkin/carrier/farhalf"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/addresses"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/config"
 	"github.com/bodkin-net/bodkin/link/ppp"
@@ -115,10 +116,10 @@ func (n *near) dialProgram(ctx context.Context, before tunnel.Agreed) (*ppp.Link
 		v4.Local, v4.Remote = n.mine.Peer[0], n.mine.Local[0].Addr()
 		v4.DNS = resolversFor(n.mine.DNS)
 	case far.Kind == config.SLiRP: // it gives them, but does not know its own
-		v4.AcceptLocal, v4.Remote, v4.AskDNS = true, within(defaultNetworks[0], hostTwo), true
+		v4.AcceptLocal, v4.Remote, v4.AskDNS = true, addresses.In(addresses.Networks[0], addresses.Host), true
 	default:
-		v4.Local, v4.AcceptLocal = within(n.networks[0], hostPeer), true
-		v4.Remote, v4.AskDNS = within(n.networks[0], hostTwo), true
+		v4.Local, v4.AcceptLocal = addresses.In(n.networks[0], addresses.Peer), true
+		v4.Remote, v4.AskDNS = addresses.In(n.networks[0], addresses.Host), true
 	}
 	v4.AcceptRemote = true
 	began := time.Now()
@@ -228,22 +229,4 @@ func execLine(line string) string {
 		return line
 	}
 	return "exec " + line
-}
-
-// sshClient is where the ssh connection comes from that this process was started
-// through, if it was.
-func sshClient() (netip.AddrPort, bool) {
-	f := strings.Fields(os.Getenv("SSH_CONNECTION")) // sshd(8): client address, port, server address, port
-	if len(f) != 4 {
-		return netip.AddrPort{}, false
-	}
-	a, err := netip.ParseAddrPort(netipJoin(f[0], f[1]))
-	return a, err == nil
-}
-
-func netipJoin(addr, port string) string {
-	if strings.Contains(addr, ":") {
-		return "[" + addr + "]:" + port
-	}
-	return addr + ":" + port
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/bodkin-net/bodkin/carrier"
 	"github.com/bodkin-net/bodkin/carrier/ssh"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/footprint"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/privilege"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/config"
@@ -60,7 +61,7 @@ type way struct {
 // up brings the tunnel up, lets it carry until ctx ends or something breaks, and
 // takes everything back. ready is called once packets have passed.
 func up(ctx context.Context, u *config.Up, errw io.Writer, ready func()) error {
-	modest()
+	footprint.Limit()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	n := &near{config: u, voice: newVoice(errw, u.Verbose)}

@@ -1,4 +1,4 @@
-package main
+package standin
 
 import (
 	"context"
@@ -14,13 +14,9 @@ import (
 	"github.com/bodkin-net/bodkin/config/slirp"
 )
 
-// slirpCommand is `bodkin slirp`: what stands in the place of slirp. Its parts are
-//
-//	slirp.go          words -> options, help
-//	slirpconfig.go    options -> what is wanted of the link and of the NAT
-//	slirplife.go      one link after another, before one NAT
-//	slirpzeros.go     the way out without a peer
-func slirpCommand() *cobra.Command {
+// Slirp is `bodkin slirp`: what stands in the place of slirp. version is how it greets,
+// software what its -v prints. Its errors have exit statuses for package report.
+func Slirp(version, software string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "slirp [COMMAND...]",
 		Short: "Be the way out for whoever speaks PPP on this line, in slirp's place",
@@ -50,7 +46,7 @@ hung up.`,
 			if len(args) == 1 && args[0] == "--help" {
 				return cmd.Help()
 			}
-			return slirpMain(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return slirpMain(cmd.Context(), args, version, software, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 		ValidArgsFunction: func(*cobra.Command, []string, string) (words []string, _ cobra.ShellCompDirective) {
 			for _, g := range slirp.Describe("") {
@@ -96,7 +92,7 @@ func slirpHelp(list []slirp.Group) string {
 }
 
 // slirpMain is the whole life of the command.
-func slirpMain(ctx context.Context, args []string, out, errw io.Writer) error {
+func slirpMain(ctx context.Context, args []string, version, software string, out, errw io.Writer) error {
 	home, _ := os.UserHomeDir()
 	o, err := slirp.Parse(args, slirp.System{
 		Home: home,
@@ -110,12 +106,12 @@ func slirpMain(ctx context.Context, args []string, out, errw io.Writer) error {
 	case err != nil:
 		return err
 	case o.Version:
-		fmt.Fprintln(out, software())
+		fmt.Fprintln(out, software)
 		return nil
 	case o.Help != nil:
 		return sayCommands(out, *o.Help)
 	}
-	return newSlirp(o, errw).run(ctx)
+	return newSlirp(o, version, errw).run(ctx)
 }
 
 // sayCommands answers help: the commands that begin so, each with what it does.

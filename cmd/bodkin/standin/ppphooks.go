@@ -1,4 +1,4 @@
-package main
+package standin
 
 import (
 	"context"
@@ -187,13 +187,13 @@ func (h *hook) wait() {
 // pppScripts runs the scripts of a link.
 type pppScripts struct {
 	off           bool
-	log           *pppLog
+	log           *logger
 	ctx           context.Context // ends all scripts
 	kill          context.CancelFunc
 	ip, ip6, auth *hook
 }
 
-func newPPPScripts(off bool, log *pppLog) *pppScripts {
+func newPPPScripts(off bool, log *logger) *pppScripts {
 	s := &pppScripts{off: off, log: log}
 	s.ctx, s.kill = context.WithCancel(context.Background())
 	s.ip, s.ip6, s.auth = newHook(s.run), newHook(s.run), newHook(s.run)

@@ -1,4 +1,4 @@
-package main
+package standin
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/bodkin-net/bodkin/carrier"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/footprint"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/privilege"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/config/pppd"
@@ -25,7 +26,7 @@ import (
 // want it.
 type pppRun struct {
 	options *pppd.Options
-	log     *pppLog
+	log     *logger
 	host    *pppHost
 	config  ppp.Config
 
@@ -34,7 +35,7 @@ type pppRun struct {
 }
 
 func newPPP(o *pppd.Options, errw io.Writer) *pppRun {
-	log := &pppLog{errw: errw}
+	log := &logger{errw: errw}
 	return &pppRun{
 		options: o, log: log,
 		host:   &pppHost{options: o, log: log},
@@ -44,7 +45,7 @@ func newPPP(o *pppd.Options, errw io.Writer) *pppRun {
 
 // run dials until there is no more to be done. Its error has pppd's exit status.
 func (r *pppRun) run(parent context.Context, ready func()) (err error) {
-	modest()
+	footprint.Limit()
 	ctx, stop := r.heedSignals(parent)
 	defer stop()
 	defer func() {
@@ -67,7 +68,7 @@ func (r *pppRun) run(parent context.Context, ready func()) (err error) {
 	ready = sync.OnceFunc(ready)
 	err = r.dialOn(ctx, ready)
 	if helper := r.host.close(); helper != nil && err == nil {
-		err = pppFailed(pppFatal, "`bodkin clean` tries again", helper)
+		err = failedAs(statusFatal, "`bodkin clean` tries again", helper)
 	}
 	return err
 }
@@ -76,13 +77,13 @@ func (r *pppRun) run(parent context.Context, ready func()) (err error) {
 func (r *pppRun) prepare(ctx context.Context) error {
 	id, notes, err := identify(r.options) // before root is given up: the secrets are root's
 	if err != nil {
-		return pppFailed(pppFatal, "", err)
+		return failedAs(statusFatal, "", err)
 	}
 	if err := r.host.gainPrivilege(ctx); err != nil {
 		return err
 	}
 	if err := r.log.open(&r.options.Log); err != nil {
-		return pppFailed(pppFatal, "", err)
+		return failedAs(statusFatal, "", err)
 	}
 	if r.options.Log.Dump {
 		r.log.printf("bodkin ppp: options in effect:")
@@ -158,7 +159,7 @@ func (r *pppRun) heed(s os.Signal, ctx context.Context, cancel context.CancelCau
 				close(r.again)
 			}
 		}
-		cancel(pppSignal{s})
+		cancel(signalled{s})
 	default:
 		on := !r.log.debug.Load()
 		r.log.debug.Store(on)
@@ -195,7 +196,7 @@ func (r *pppRun) dialOn(ctx context.Context, ready func()) error {
 			r.log.printf("%v", err)
 		}
 		if !a.idle && !r.holdOff(ctx, life.Holdoff) {
-			return pppSilent(pppUserRequest, context.Cause(ctx).Error())
+			return endedAs(statusUserRequest, context.Cause(ctx).Error())
 		}
 	}
 }
@@ -222,7 +223,7 @@ type attempt struct {
 	isUp    bool // packets could pass
 	idle    bool // it ended because nothing did
 
-	line *pppLine
+	line *line
 	link *ppp.Link
 
 	connected bool // that has been said
@@ -249,7 +250,7 @@ func (a *attempt) run(life context.Context) (err error) {
 	waiting.Go(func() {
 		select {
 		case <-a.hangup:
-			cancel(errPPPHangup)
+			cancel(errHangup)
 		case <-over:
 		}
 	})
@@ -262,7 +263,7 @@ func (a *attempt) run(life context.Context) (err error) {
 	}
 	if a.line, err = openLine(ctx, o, mark, a.log); err != nil {
 		if cause := context.Cause(ctx); cause != nil {
-			return pppSilent(pppUserRequest, cause.Error())
+			return endedAs(statusUserRequest, cause.Error())
 		}
 		return err
 	}
@@ -273,7 +274,7 @@ func (a *attempt) run(life context.Context) (err error) {
 	for _, step := range []struct {
 		name, script string
 		status       int
-	}{{"init", o.Init, pppInit}, {"connect", o.Connect, pppConnect}, {"welcome", o.Welcome, pppConnect}} {
+	}{{"init", o.Init, statusInit}, {"connect", o.Connect, statusConnect}, {"welcome", o.Welcome, statusConnect}} {
 		if err := a.line.runOn(ctx, step.name, step.script, step.status); err != nil {
 			return err
 		}
@@ -283,7 +284,7 @@ func (a *attempt) run(life context.Context) (err error) {
 	}
 	defer func() {
 		if undone := a.host.undo(); undone != nil {
-			err = errors.Join(err, pppFailed(pppFatal, "`bodkin clean` tries again", undone))
+			err = errors.Join(err, failedAs(statusFatal, "`bodkin clean` tries again", undone))
 		}
 	}()
 	a.facts = pppFacts{device: a.host.device, line: a.line.name, speed: a.line.speedText(), options: &a.options.Life, began: time.Now()}
@@ -297,7 +298,7 @@ func (a *attempt) run(life context.Context) (err error) {
 func (a *attempt) closeLine(life context.Context) {
 	if script := a.options.Line.Disconnect; script != "" && a.line.switched != nil && a.line.switched.alive() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(life), disconnectPatience)
-		if err := a.line.runOn(ctx, "disconnect", script, pppFatal); err != nil {
+		if err := a.line.runOn(ctx, "disconnect", script, statusFatal); err != nil {
 			a.log.printf("%v", err)
 		}
 		cancel()
@@ -317,7 +318,7 @@ func (a *attempt) carry(ctx context.Context) error {
 	if name := a.options.Line.Record; name != "" {
 		f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 		if err != nil {
-			return pppFailed(pppFatal, "", err)
+			return failedAs(statusFatal, "", err)
 		}
 		defer f.Close()
 		c.Record = f
@@ -374,25 +375,25 @@ func (a *attempt) watch(ctx context.Context, joined <-chan error) error {
 		a.log.printf("%s", reason)
 		a.terminate(toPeer)
 		<-joined
-		return pppSilent(status, reason)
+		return endedAs(status, reason)
 	}
 	for {
 		select {
 		case err := <-joined:
 			return a.ended(ctx, err)
 		case <-ctx.Done():
-			return end(pppUserRequest, context.Cause(ctx).Error(), "User request")
+			return end(statusUserRequest, context.Cause(ctx).Error(), "User request")
 		case <-expired:
-			return end(pppMaxConnect, "Connect time expired", "Connect time expired")
+			return end(statusMaxConnect, "Connect time expired", "Connect time expired")
 		case <-idle.tick():
 			if idle.expired() {
 				a.idle = true
-				return end(pppIdle, "Terminating connection due to lack of activity.", "Link inactive")
+				return end(statusIdle, "Terminating connection due to lack of activity.", "Link inactive")
 			}
 		case <-a.host.gone():
 			a.terminate("no network interface")
 			<-joined
-			return pppFailed(pppFatal, "", privilege.ErrGone)
+			return failedAs(statusFatal, "", privilege.ErrGone)
 		case <-a.events.changed:
 			if err := a.hear(); err != nil {
 				a.terminate(err.Error())
@@ -508,7 +509,7 @@ func (a *attempt) hear() error {
 		return nil // it may come back
 	}
 	if now.four != a.facts.local || now.four4 != a.facts.remote {
-		return pppFailed(pppNegotiation, "", fmt.Errorf("the peer changed the addresses from %s:%s to %s:%s", a.facts.local, a.facts.remote, now.four, now.four4))
+		return failedAs(statusNegotiation, "", fmt.Errorf("the peer changed the addresses from %s:%s to %s:%s", a.facts.local, a.facts.remote, now.four, now.four4))
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package main
+package standin
 
 import (
 	"fmt"
@@ -76,7 +76,7 @@ func identifySlirp(o *slirp.Options, c *ppp.Auth) (notes []string, err error) {
 		RefusePAP: a.RefusePAP, RefuseCHAP: a.RefuseCHAP, RefuseMSCHAPv2: a.RefuseCHAP,
 		Name: a.Name, User: a.User, RemoteName: a.RemoteName, Domain: a.Domain, UseHostname: a.UseHostname,
 	}}
-	id := &pppIdentity{options: p, name: a.Name, user: a.User}
+	id := &identity{options: p, name: a.Name, user: a.User}
 	if id.name == "" || a.UseHostname {
 		if id.name, err = os.Hostname(); err != nil {
 			return nil, fmt.Errorf("the name of this end: %w", err)

@@ -1,4 +1,4 @@
-package main
+package standin
 
 import (
 	"context"
@@ -219,7 +219,7 @@ func (e *switchedEnd) Close() error {
 }
 
 // runOn runs one of the line's commands and gives its failure an exit status.
-func (l *pppLine) runOn(ctx context.Context, name, script string, status int) error {
+func (l *line) runOn(ctx context.Context, name, script string, status int) error {
 	if script == "" {
 		return nil
 	}
@@ -229,9 +229,9 @@ func (l *pppLine) runOn(ctx context.Context, name, script string, status int) er
 	case err == nil:
 		return nil
 	case context.Cause(ctx) != nil:
-		return pppSilent(pppUserRequest, context.Cause(ctx).Error())
+		return endedAs(statusUserRequest, context.Cause(ctx).Error())
 	case errors.As(err, &exit):
-		return pppFailed(status, "", withWords(fmt.Errorf("the %s command failed: %s", name, exit.ProcessState), l.words.Last()))
+		return failedAs(status, "", withWords(fmt.Errorf("the %s command failed: %s", name, exit.ProcessState), l.words.Last()))
 	}
-	return pppFailed(status, "", fmt.Errorf("the %s command: %w", name, err))
+	return failedAs(status, "", fmt.Errorf("the %s command: %w", name, err))
 }

@@ -1,4 +1,4 @@
-package main
+package standin
 
 import (
 	"bytes"
@@ -182,7 +182,7 @@ func TestPPPAllow(t *testing.T) {
 
 func TestPPPStatus(t *testing.T) {
 	stopped, stop := context.WithCancelCause(context.Background())
-	stop(errPPPHangup)
+	stop(errHangup)
 	of := func(k ppp.ErrorKind, cause error) error {
 		return fmt.Errorf("x: %w", &ppp.Error{Kind: k, Reason: "r", Err: cause})
 	}
@@ -439,7 +439,7 @@ func TestPPPLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	name := filepath.Join(t.TempDir(), "log")
-	l := &pppLog{errw: w}
+	l := &logger{errw: w}
 	if err := l.open(&pppd.Log{File: name, FD: -1}); err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package main
+package standin
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/bodkin-net/bodkin/carrier"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/footprint"
 	"github.com/bodkin-net/bodkin/config/pppd"
 	"github.com/bodkin-net/bodkin/config/slirp"
 	"github.com/bodkin-net/bodkin/endpoint/usernat"
@@ -23,11 +24,12 @@ import (
 // one NAT that outlives them with all that is open in it.
 type slirpRun struct {
 	options *slirp.Options
+	version string
 	config  ppp.Config
-	log     *pppLog
+	log     *logger
 	errw    io.Writer
 
-	line   *pppLine
+	line   *line
 	unsafe carrier.ByteSet
 	nat    *usernat.NAT
 	up     atomic.Bool // LCP is open
@@ -43,13 +45,13 @@ var (
 	errWait  = errors.New("no new link came")
 )
 
-func newSlirp(o *slirp.Options, errw io.Writer) *slirpRun {
-	return &slirpRun{options: o, log: &pppLog{errw: errw}, errw: errw}
+func newSlirp(o *slirp.Options, version string, errw io.Writer) *slirpRun {
+	return &slirpRun{options: o, version: version, log: &logger{errw: errw}, errw: errw}
 }
 
 // run serves links until the end.
 func (r *slirpRun) run(ctx context.Context) error {
-	modest()
+	footprint.Limit()
 	defer r.log.close()
 	r.config = slirpLink(r.options)
 	notes, err := identifySlirp(r.options, &r.config.Auth)
@@ -109,7 +111,7 @@ func (r *slirpRun) openLine(ctx context.Context) (err error) {
 // terminal that is the line, these are the last words.
 func (r *slirpRun) sayReady(notes []string) {
 	o := r.options
-	lines := []string{"bodkin slirp " + version}
+	lines := []string{"bodkin slirp " + r.version}
 	for _, text := range append(notes, r.nat.Notes()...) {
 		lines = append(lines, carrier.Printable(text))
 	}
@@ -251,11 +253,11 @@ func (r *slirpRun) status(ctx context.Context, err error) error {
 	case errors.Is(cause, errZeros), errors.Is(err, errWait):
 		return nil
 	case cause != nil:
-		return pppSilent(pppUserRequest, cause.Error())
+		return endedAs(statusUserRequest, cause.Error())
 	}
 	var failed *ppp.Error
 	if errors.As(err, &failed) && failed.Kind == ppp.OurSecret {
-		return pppFailed(pppOurSecret, "see ~/.chap-secrets and ~/.pap-secrets", failed)
+		return failedAs(statusOurSecret, "see ~/.chap-secrets and ~/.pap-secrets", failed)
 	}
 	if errors.As(err, &failed) {
 		err = failed // without that the Keeper gave up

@@ -1,4 +1,4 @@
-package main
+package standin
 
 import (
 	"fmt"
@@ -14,11 +14,11 @@ import (
 	"github.com/bodkin-net/bodkin/config/pppd"
 )
 
-// A pppLog takes what is said: to the standard error, and to a file or a
+// A logger takes what is said: to the standard error, and to a file or a
 // descriptor. Where one of them is the line, nothing is written to that one: there it
 // would be garbage among the frames, or at a prompt behind them. Its methods may be called from several
 // goroutines.
-type pppLog struct {
+type logger struct {
 	debug atomic.Bool
 
 	mu   sync.Mutex
@@ -28,7 +28,7 @@ type pppLog struct {
 }
 
 // open opens the file, if one was asked for.
-func (l *pppLog) open(o *pppd.Log) (err error) {
+func (l *logger) open(o *pppd.Log) (err error) {
 	l.debug.Store(o.Debug)
 	switch {
 	case o.File != "":
@@ -48,21 +48,21 @@ func (l *pppLog) open(o *pppd.Log) (err error) {
 
 // printf says one line. What fails to be written is lost: there is nobody to be
 // told.
-func (l *pppLog) printf(format string, args ...any) {
+func (l *logger) printf(format string, args ...any) {
 	l.say(true, fmt.Sprintf(format, args...))
 }
 
 // debugf is printf for who wants to know more.
-func (l *pppLog) debugf(format string, args ...any) {
+func (l *logger) debugf(format string, args ...any) {
 	if l.debug.Load() {
 		l.say(true, fmt.Sprintf(format, args...))
 	}
 }
 
 // record puts a line into the file alone, for what the user is told otherwise.
-func (l *pppLog) record(text string) { l.say(false, text) }
+func (l *logger) record(text string) { l.say(false, text) }
 
-func (l *pppLog) say(terminal bool, text string) {
+func (l *logger) say(terminal bool, text string) {
 	text = carrier.Printable(text) + "\n"
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -75,7 +75,7 @@ func (l *pppLog) say(terminal bool, text string) {
 }
 
 // isLine reports whether w is the line.
-func (l *pppLog) isLine(w io.Writer) bool {
+func (l *logger) isLine(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok || len(l.line) == 0 {
 		return false
@@ -85,14 +85,14 @@ func (l *pppLog) isLine(w io.Writer) bool {
 }
 
 // setLine says which files are the line; a nil is none.
-func (l *pppLog) setLine(files ...fs.FileInfo) {
+func (l *logger) setLine(files ...fs.FileInfo) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.line = slices.DeleteFunc(files, func(f fs.FileInfo) bool { return f == nil })
 }
 
 // close closes the file.
-func (l *pppLog) close() {
+func (l *logger) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.file != nil {

@@ -1,4 +1,4 @@
-package main
+package standin
 
 import (
 	"context"
@@ -13,18 +13,9 @@ import (
 	"github.com/bodkin-net/bodkin/config/pppd"
 )
 
-// pppCommand is `bodkin ppp`: what stands in the place of pppd. Its parts are
-//
-//	ppp.go            words -> options, help
-//	pppconfig.go      options -> what is wanted of the link; secrets
-//	pppline.go        the line: a terminal, a device, a command, a socket
-//	pppscript.go      connect and its kin, on the line
-//	ppplife.go        dial, carry, end, and again
-//	ppphost.go        what is behind the link: an interface, or a NAT
-//	ppphooks.go       /etc/ppp/ip-up and its kin
-//	ppplog.go         what is said
-//	pppstatus.go      pppd's exit statuses
-func pppCommand() *cobra.Command {
+// PPP is `bodkin ppp`: what stands in the place of pppd. Its errors have pppd's exit
+// statuses for package report. With updetach it runs the program once more.
+func PPP() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ppp [OPTION...]",
 		Short: "Speak PPP on this terminal, a device or a command, with pppd's options",

@@ -1,4 +1,4 @@
-package main
+package standin
 
 import (
 	"bytes"
@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/bodkin-net/bodkin/carrier"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
@@ -69,7 +71,7 @@ func newSlirpBench(t *testing.T, args ...string) *slirpBench {
 		t.Fatal(err)
 	}
 	b := &slirpBench{t: t, done: make(chan error, 1), said: newWords()}
-	b.run = newSlirp(o, b.said)
+	b.run = newSlirp(o, testVersion, b.said)
 	b.run.config = slirpLink(o)
 	if _, err := identifySlirp(o, &b.run.config.Auth); err != nil {
 		t.Fatal(err)
@@ -78,7 +80,7 @@ func newSlirpBench(t *testing.T, args ...string) *slirpBench {
 		t.Fatal(err)
 	}
 	near, far := net.Pipe()
-	b.run.line = &pppLine{switched: newSwitchboard(carrier.Stream{ReadWriteCloser: near})}
+	b.run.line = &line{switched: newSwitchboard(carrier.Stream{ReadWriteCloser: near})}
 	b.far = newSwitchboard(carrier.Stream{ReadWriteCloser: far})
 	b.run.sayReady(nil)
 	ctx, stop := context.WithCancelCause(t.Context())
@@ -168,8 +170,8 @@ func TestSlirpAddresses(t *testing.T) {
 				t.Errorf("agreed on %+v", got)
 			}
 			p.Terminate("enough")
-			b.stop(pppSignal{os.Interrupt})
-			b.end(pppUserRequest)
+			b.stop(signalled{os.Interrupt})
+			b.end(statusUserRequest)
 		})
 	}
 }
@@ -184,13 +186,13 @@ func TestSlirpRedials(t *testing.T) {
 		p.Terminate("later")
 	}
 	p := b.mustPeer(nil)
-	b.stop(pppSignal{os.Interrupt})
+	b.stop(signalled{os.Interrupt})
 	<-p.Done() // told by a Terminate-Request, not by a line that ends
 	var failed *ppp.Error
 	if !errors.As(p.Err(), &failed) || failed.Kind != ppp.PeerTerminated {
 		t.Errorf("the peer's link ended with %v", p.Err())
 	}
-	b.end(pppUserRequest)
+	b.end(statusUserRequest)
 	if n := strings.Count(b.said.String(), "PPP is up: the peer is 10.0.2.15, the MTU 1500"); n != 4 {
 		t.Errorf("said %d times that PPP is up:\n%s", n, b.said)
 	}
@@ -211,11 +213,11 @@ func TestSlirpEnds(t *testing.T) {
 	b = newSlirpBench(t)
 	b.mustPeer(nil)
 	b.far.close()
-	b.end(pppHangup)
+	b.end(statusHangup)
 
 	b = newSlirpBench(t) // nobody ever came
 	b.far.close()
-	b.end(pppHangup)
+	b.end(statusHangup)
 
 	b = newSlirpBench(t, "lcp-restart 1")
 	p := b.mustPeer(nil)
@@ -253,8 +255,8 @@ func TestSlirpIsSilent(t *testing.T) {
 			}
 		}
 		end.Close()
-		b.stop(pppSignal{os.Interrupt})
-		b.end(pppUserRequest)
+		b.stop(signalled{os.Interrupt})
+		b.end(statusUserRequest)
 	}
 }
 
@@ -281,8 +283,8 @@ func TestSlirpAuth(t *testing.T) {
 	p := b.mustPeer(as("secret"))
 	b.answers(p)
 	p.Terminate("enough")
-	b.stop(pppSignal{os.Interrupt})
-	b.end(pppUserRequest)
+	b.stop(signalled{os.Interrupt})
+	b.end(statusUserRequest)
 	if !strings.Contains(b.said.String(), "the peer proved to be me") {
 		t.Errorf("said:\n%s", b.said)
 	}
@@ -338,6 +340,21 @@ func TestSlirpZeros(t *testing.T) {
 	b.end(0)
 }
 
+// What the program says that it is.
+const (
+	testVersion  = "1.2.3"
+	testSoftware = "bodkin 1.2.3 here"
+)
+
+// run executes a command as the program does.
+func run(ctx context.Context, args []string, out io.Writer) int {
+	root := &cobra.Command{Use: "bodkin"}
+	root.SetOut(out)
+	root.SetErr(out)
+	root.AddCommand(PPP(), Slirp(testVersion, testSoftware))
+	return report.Execute(ctx, root, args)
+}
+
 // TestSlirpWords: what is said on a wrong call, and of help.
 func TestSlirpWords(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
@@ -350,14 +367,14 @@ func TestSlirpWords(t *testing.T) {
 		{[]string{"slirp", "--help"}, 0, "Exit status: 0"},
 		{[]string{"slirp", "help redir"}, 0, "redir X, -X"},
 		{[]string{"slirp", "help nothing"}, 2, "no command of slirp begins"},
-		{[]string{"slirp", "-v"}, 0, software()},
+		{[]string{"slirp", "-v"}, 0, testSoftware},
 		{[]string{"slirp", "compress"}, 2, "bodkin: error: compress: only PPP is spoken here"},
 		{[]string{"slirp", "ppp", "frob"}, 2, "bodkin: hint: "},
 		{[]string{"slirp", "ppp", "tty /nowhere"}, 7, "/nowhere"},
 		{[]string{"slirp", "ppp", "redir 192.0.2.1:5555 80"}, 1, "redirection tcp 192.0.2.1:5555 to 10.0.2.15:80: bind:"},
 	} {
 		var out bytes.Buffer
-		if status := run(t.Context(), c.args, strings.NewReader(""), &out, &out); status != c.status || !strings.Contains(out.String(), c.want) {
+		if status := run(t.Context(), c.args, &out); status != c.status || !strings.Contains(out.String(), c.want) {
 			t.Errorf("%q: status %d, want %d, and %q in\n%s", c.args, status, c.status, c.want, out.String())
 		}
 	}
@@ -390,6 +407,6 @@ func TestSlirpRedirects(t *testing.T) {
 		t.Errorf("what came is %x", d)
 	}
 	p.Terminate("enough")
-	b.stop(pppSignal{os.Interrupt})
-	b.end(pppUserRequest)
+	b.stop(signalled{os.Interrupt})
+	b.end(statusUserRequest)
 }

@@ -1,4 +1,4 @@
-package main
+package standin
 
 import (
 	"context"
@@ -24,7 +24,7 @@ import (
 // helper makes, or a NAT.
 type pppHost struct {
 	options    *pppd.Options
-	log        *pppLog
+	log        *logger
 	privileged *privilege.Helper // nil: a NAT
 	words      carrier.Words
 
@@ -42,18 +42,18 @@ func (h *pppHost) gainPrivilege(ctx context.Context) (err error) {
 	const hint = "run it as root, as a user whom sudo lets without a password, or with nat, which needs no root"
 	if onTerminal(&h.options.Line) && os.Geteuid() != 0 && !privilege.HasNetAdmin() {
 		if exec.CommandContext(ctx, "sudo", "-n", "true").Run() != nil {
-			return pppFailed(pppNotRoot, hint, errors.New("a network interface needs root, and the terminal is the line: sudo cannot ask there"))
+			return failedAs(statusNotRoot, hint, errors.New("a network interface needs root, and the terminal is the line: sudo cannot ask there"))
 		}
 	}
 	if h.privileged, err = privilege.Start(&h.words); err != nil {
-		return pppFailed(pppNotRoot, "", err)
+		return failedAs(statusNotRoot, "", err)
 	}
 	cleaned, err := h.privileged.Hello(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
-			return pppSilent(pppUserRequest, context.Cause(ctx).Error())
+			return endedAs(statusUserRequest, context.Cause(ctx).Error())
 		}
-		return pppFailed(pppNotRoot, hint, withWords(fmt.Errorf("root was not granted (%s)", h.privileged.How()), h.words.Last()))
+		return failedAs(statusNotRoot, hint, withWords(fmt.Errorf("root was not granted (%s)", h.privileged.How()), h.words.Last()))
 	}
 	for _, text := range cleaned {
 		h.log.printf("left by a killed tunnel: %s", text)
@@ -78,11 +78,11 @@ func (h *pppHost) makeDevice() error {
 	}
 	file, device, err := h.privileged.Device(name)
 	if err != nil {
-		status, hint := pppFatal, "ifname gives it another name"
+		status, hint := statusFatal, "ifname gives it another name"
 		if strings.Contains(err.Error(), "/dev/net/tun") {
-			status, hint = pppNoDevice, "load the kernel's driver with `modprobe tun`"
+			status, hint = statusNoDevice, "load the kernel's driver with `modprobe tun`"
 		}
-		return pppFailed(status, hint, err)
+		return failedAs(status, hint, err)
 	}
 	h.file, h.device = file, device
 	h.log.printf("Using interface %s", device)
@@ -90,19 +90,19 @@ func (h *pppHost) makeDevice() error {
 }
 
 // open gives the machine what was agreed upon, and returns the Port behind the link.
-func (h *pppHost) open(agreed tunnel.Agreed, l *pppLine) (tunnel.Port, error) {
+func (h *pppHost) open(agreed tunnel.Agreed, l *line) (tunnel.Port, error) {
 	if h.privileged == nil {
 		return h.openNAT(agreed)
 	}
 	port, err := tun.Open(h.file, agreed.MTU)
 	h.file = nil
 	if err != nil {
-		return nil, pppFailed(pppFatal, "", err)
+		return nil, failedAs(statusFatal, "", err)
 	}
 	notes, err := h.privileged.Set(h.wish(agreed, l))
 	if err != nil {
 		port.Close()
-		return nil, pppFailed(pppFatal, "", err)
+		return nil, failedAs(statusFatal, "", err)
 	}
 	h.set = true
 	for _, text := range notes {
@@ -112,7 +112,7 @@ func (h *pppHost) open(agreed tunnel.Agreed, l *pppLine) (tunnel.Port, error) {
 }
 
 // wish is what is wanted of the machine.
-func (h *pppHost) wish(agreed tunnel.Agreed, l *pppLine) host.Wish {
+func (h *pppHost) wish(agreed tunnel.Agreed, l *line) host.Wish {
 	o := &h.options.Host
 	w := host.Wish{Name: wishName(h.device), Device: h.device, MTU: agreed.MTU, Addrs: agreed.Local, Carrier: l.marked}
 	for _, a := range agreed.Peer {
@@ -182,7 +182,7 @@ func (h *pppHost) openNAT(agreed tunnel.Agreed) (tunnel.Port, error) {
 	}
 	nat, err := usernat.New(c)
 	if err != nil {
-		return nil, pppFailed(pppFatal, "", err)
+		return nil, failedAs(statusFatal, "", err)
 	}
 	for _, text := range nat.Notes() {
 		h.log.printf("%s", text)

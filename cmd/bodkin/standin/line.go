@@ -1,4 +1,4 @@
-package main
+package standin
 
 import (
 	"context"
@@ -13,13 +13,14 @@ import (
 
 	"github.com/bodkin-net/bodkin/carrier"
 	"github.com/bodkin-net/bodkin/carrier/command"
+	"github.com/bodkin-net/bodkin/carrier/ssh"
 	"github.com/bodkin-net/bodkin/config/pppd"
 	"github.com/bodkin-net/bodkin/host"
 	"github.com/bodkin-net/bodkin/pty"
 )
 
-// A pppLine is the way to the peer: a Stream, and what is known of it.
-type pppLine struct {
+// A line is the way to the peer: a Stream, and what is known of it.
+type line struct {
 	stream carrier.Stream
 	name   string // for people, and the scripts: /dev/ttyS0, pty
 	speed  int    // baud; 0: none
@@ -35,8 +36,8 @@ type pppLine struct {
 type marker func(network, address string, raw syscall.RawConn) error
 
 // openLine opens the line that the options name. Its error has an exit status.
-func openLine(ctx context.Context, o *pppd.Line, mark marker, log *pppLog) (*pppLine, error) {
-	l := &pppLine{words: carrier.Words{Line: func(line string) { log.printf("%s", line) }}}
+func openLine(ctx context.Context, o *pppd.Line, mark marker, log *logger) (*line, error) {
+	l := &line{words: carrier.Words{Line: func(line string) { log.printf("%s", line) }}}
 	err := l.open(ctx, o, mark)
 	if err != nil {
 		return nil, err
@@ -52,7 +53,7 @@ func openLine(ctx context.Context, o *pppd.Line, mark marker, log *pppLog) (*ppp
 	return l, nil
 }
 
-func (l *pppLine) open(ctx context.Context, o *pppd.Line, mark marker) error {
+func (l *line) open(ctx context.Context, o *pppd.Line, mark marker) error {
 	switch o.Kind {
 	case pppd.LineDevice:
 		return l.openDevice(o)
@@ -70,12 +71,12 @@ func (l *pppLine) open(ctx context.Context, o *pppd.Line, mark marker) error {
 
 // openOwn takes the terminal that we were started on. Nothing else is to touch it:
 // neither we, from the background, nor others' messages.
-func (l *pppLine) openOwn(o *pppd.Line) error {
+func (l *line) openOwn(o *pppd.Line) error {
 	if tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0); err == nil {
 		mine := pty.Foreground(tty)
 		tty.Close()
 		if !mine {
-			return pppFailed(pppOpenFailed, "bring it to the foreground, or name another line",
+			return failedAs(statusOpenFailed, "bring it to the foreground, or name another line",
 				errors.New("the terminal is the line, and a program in the background may not have it"))
 		}
 	}
@@ -84,12 +85,12 @@ func (l *pppLine) openOwn(o *pppd.Line) error {
 		path = "/dev/tty"
 	}
 	if l.terminal, err = os.Stdin.Stat(); err != nil {
-		return pppFailed(pppOpenFailed, "", err)
+		return failedAs(statusOpenFailed, "", err)
 	}
 	return l.openTerminal(path, o)
 }
 
-func (l *pppLine) openDevice(o *pppd.Line) error {
+func (l *line) openDevice(o *pppd.Line) error {
 	if err := l.openTerminal(o.Device, o); err != nil {
 		return err
 	}
@@ -99,19 +100,19 @@ func (l *pppLine) openDevice(o *pppd.Line) error {
 	return nil
 }
 
-func (l *pppLine) openTerminal(path string, o *pppd.Line) error {
+func (l *line) openTerminal(path string, o *pppd.Line) error {
 	t, err := command.OpenTerminal(path)
 	if err != nil {
 		hint := ""
 		if errors.Is(err, fs.ErrPermission) {
 			hint = "see who may use it with `ls -l " + path + "`: usually the group dialout"
 		}
-		return pppFailed(pppOpenFailed, hint, err)
+		return failedAs(statusOpenFailed, hint, err)
 	}
 	restore, err := setSerial(t.File(), o)
 	if err != nil {
 		t.Close()
-		return pppFailed(pppOpenFailed, "", fmt.Errorf("%s: %w", path, err))
+		return failedAs(statusOpenFailed, "", fmt.Errorf("%s: %w", path, err))
 	}
 	l.stream, l.name, l.speed = t.Stream(), path, o.Speed
 	l.stream.ReadWriteCloser = &lineTerminal{t, restore}
@@ -130,12 +131,12 @@ func (t *lineTerminal) Close() error {
 }
 
 // start runs the command of pty, or of pipe.
-func (l *pppLine) start(o *pppd.Line) error {
+func (l *line) start(o *pppd.Line) error {
 	p, err := command.Start(command.Config{
 		Args: []string{"sh", "-c", o.Command}, TTY: o.Kind == pppd.LinePTY, Stderr: &l.words,
 	})
 	if err != nil {
-		return pppFailed(pppPTY, "", err)
+		return failedAs(statusPTY, "", err)
 	}
 	l.process, l.stream = p, p.Stream()
 	l.name = "pipe"
@@ -145,10 +146,10 @@ func (l *pppLine) start(o *pppd.Line) error {
 	return nil
 }
 
-func (l *pppLine) dial(ctx context.Context, o *pppd.Line, mark marker) error {
+func (l *line) dial(ctx context.Context, o *pppd.Line, mark marker) error {
 	conn, err := (&net.Dialer{Control: mark}).DialContext(ctx, "tcp", o.Socket)
 	if err != nil {
-		return pppFailed(pppOpenFailed, "", err)
+		return failedAs(statusOpenFailed, "", err)
 	}
 	l.stream = carrier.Stream{ReadWriteCloser: conn}
 	l.name = o.Socket
@@ -169,9 +170,9 @@ func standardFiles() (list []fs.FileInfo) {
 	return list
 }
 
-func (l *pppLine) useStdio() (err error) {
+func (l *line) useStdio() (err error) {
 	if l.stream, err = command.Stdio(); err != nil {
-		return pppFailed(pppOpenFailed, "", err)
+		return failedAs(statusOpenFailed, "", err)
 	}
 	l.name = "stdio"
 	return nil
@@ -179,7 +180,7 @@ func (l *pppLine) useStdio() (err error) {
 
 // pins are what must stay outside of a default route: the connections that carry
 // the line, as far as can be known.
-func (l *pppLine) pins() (pins []host.Pin) {
+func (l *line) pins() (pins []host.Pin) {
 	add := func(uid int, list ...netip.AddrPort) {
 		for _, a := range list {
 			pins = append(pins, host.Pin{Addr: a, UID: uid})
@@ -189,7 +190,7 @@ func (l *pppLine) pins() (pins []host.Pin) {
 		peers, _ := command.Peers(l.process.PID()) // none is no error here: a line may be a local one
 		add(os.Getuid(), peers...)
 	} else if l.terminal != nil || l.name == "stdio" {
-		if client, ok := sshClient(); ok {
+		if client, ok := ssh.Client(); ok {
 			add(-1, client)
 		}
 		// Whoever gave us the standard input carries it: our parent, or what it
@@ -213,7 +214,7 @@ func hideFromOthers(f *os.File) (restore func()) {
 }
 
 // close gives the line up.
-func (l *pppLine) close() {
+func (l *line) close() {
 	if l.switched != nil {
 		l.switched.close()
 		return
@@ -222,4 +223,4 @@ func (l *pppLine) close() {
 }
 
 // speedText is the speed as the scripts get it.
-func (l *pppLine) speedText() string { return strconv.Itoa(l.speed) }
+func (l *line) speedText() string { return strconv.Itoa(l.speed) }
