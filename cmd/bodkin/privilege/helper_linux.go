@@ -35,8 +35,8 @@ const helperPatience = 30 * time.Second
 // Start starts the host helper: as we are when that suffices, else by sudo, which may
 // ask on the terminal. Afterwards a process that root started for somebody by sudo is
 // that somebody: nothing that reads the network, and no ssh, runs as root for a user.
-// What sudo and the helper say goes to errw. An error is of the layer privilege. It
-// does not wait for the helper: Hello does.
+// What sudo and the helper say goes to errw. An error that the user can do something
+// about is of the layer privilege. It does not wait for the helper: Hello does.
 func Start(errw io.Writer) (*Helper, error) {
 	self, err := os.Executable()
 	if err != nil {
