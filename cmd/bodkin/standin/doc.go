@@ -19,6 +19,7 @@
 //	pppevents.go     what the link tells meanwhile
 //	ppphost.go       what is behind the link: an interface, or a NAT
 //	ppphooks.go      /etc/ppp/ip-up and its kin
+//	sdnotify.go      the service manager
 //
 // In SLiRP's:
 //

@@ -105,7 +105,16 @@ func pppMain(ctx context.Context, args []string, out, errw io.Writer) error {
 		return nil
 	}
 	run := func(ctx context.Context, ready func()) error {
-		return newPPP(o, errw).run(ctx, ready)
+		p := newPPP(o, errw)
+		if !o.Life.SDNotify {
+			return p.run(ctx, ready)
+		}
+		return p.run(ctx, func() {
+			ready()
+			if err := tellServiceManager(); err != nil {
+				p.log.printf("%v", err)
+			}
+		})
 	}
 	if o.Life.UpDetach {
 		if o.Line.Kind == pppd.LineDefault || o.Line.Kind == pppd.LineStdio {
