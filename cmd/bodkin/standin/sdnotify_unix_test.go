@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// TestTellServiceManager: who asks to be told is told, in a file or without one.
+// TestTellServiceManager: who asks to be told is told.
 func TestTellServiceManager(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
 	if err := tellServiceManager(); err != nil {
