@@ -2,7 +2,13 @@
 
 package pty
 
-import "os"
+import (
+	"errors"
+	"os"
+)
+
+// errUnsupported is what a system without terminals of this kind answers.
+var errUnsupported = errors.New("this system has no pseudo-terminals that bodkin knows")
 
 func setRaw(*os.File) (func() error, error)     { return nil, errUnsupported }
 func isTerminal(*os.File) bool                  { return false }

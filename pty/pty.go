@@ -12,7 +12,6 @@
 package pty
 
 import (
-	"errors"
 	"fmt"
 	"os"
 
@@ -99,6 +98,3 @@ func Held(master *os.File) bool { return held(master) }
 // Unread reports whether programs have left unread what was written to master. It is
 // false where the system does not say.
 func Unread(master *os.File) bool { return unread(master) }
-
-// errUnsupported is what a system without terminals of this kind answers.
-var errUnsupported = errors.New("this system has no pseudo-terminals that bodkin knows")
