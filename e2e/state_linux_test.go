@@ -266,9 +266,15 @@ func (w *world) killAll() {
 	})
 }
 
+// noProcesses wants all of a tunnel that is down to be gone. The last word of one that
+// ends comes a moment before its exit.
 func (w *world) noProcesses() {
 	w.t.Helper()
-	for _, p := range w.processes() {
+	left := w.processes()
+	for end := time.Now().Add(2 * time.Second); len(left) > 0 && time.Now().Before(end); left = w.processes() {
+		time.Sleep(10 * time.Millisecond)
+	}
+	for _, p := range left {
 		w.t.Errorf("still there: %q", p.Args)
 	}
 }

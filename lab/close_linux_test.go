@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -51,9 +52,13 @@ func TestCloseLeavesNothing(t *testing.T) {
 	if err := l.Laptop.Command(context.Background(), "sleep", "1000").Start(); err != nil { // nobody waits for it
 		t.Fatal(err)
 	}
+	const wanted = 4 + 1 + 3 + 1 // process 1 of each, sshd, what sh left behind, sleep
 	pids := processes(t, l)
-	if len(pids) < 4+1+3+1 { // process 1 of each, sshd, what sh left behind, sleep
-		t.Fatalf("only %d processes in the lab", len(pids))
+	for end := time.Now().Add(5 * time.Second); len(pids) < wanted; pids = processes(t, l) {
+		if time.Now().After(end) {
+			t.Fatalf("only %d processes in the lab", len(pids))
+		}
+		time.Sleep(10 * time.Millisecond) // what sh left behind is still starting
 	}
 	inodes := make(map[string]bool)
 	for _, m := range []*Machine{l.Laptop, l.Firewall, l.Gateway, l.Internet} {
