@@ -171,12 +171,12 @@ func (l *pppLink) pings(ctx context.Context, size int) {
 		return
 	}
 	for _, to := range []string{pppTheirs, theirs6 + "%ppp0"} {
-		if r := l.w.on(l.w.Laptop, "root", "ping", "-c", "1", "-W", "10", "-s", fmt.Sprint(size), to); r.status != 0 {
+		if r := l.w.on(l.w.Laptop, "root", "ping", "-c", "1", "-w", "20", "-s", fmt.Sprint(size), to); r.status != 0 {
 			l.w.t.Errorf("ping to %s:\n%s", to, r.out)
 		}
 	}
 	for _, to := range []string{pppOurs, ours6 + "%ppp0"} {
-		l.guest(ctx, "ping", "-c", "1", "-W", "10", "-s", fmt.Sprint(size), to)
+		l.guest(ctx, "ping", "-c", "1", "-w", "20", "-s", fmt.Sprint(size), to)
 	}
 }
 
@@ -374,7 +374,7 @@ func TestPPPDialsAgain(t *testing.T) {
 	l := &pppLink{w: w, said: new(said)}
 	l.start(ctx, nil, options("noauth noipdefault lcp-restart 1 lcp-max-configure 30 persist holdoff 1 pty"), "pppd silent noauth 10.9.0.2:10.9.0.1")
 	answers := func() bool {
-		return w.on(w.Laptop, "root", "ping", "-c", "1", "-W", "1", "-I", "ppp0", pppTheirs).status == 0
+		return w.on(w.Laptop, "root", "ping", "-c", "1", "-w", "20", "-I", "ppp0", pppTheirs).status == 0
 	}
 	w.eventually("pppd answers", answers)
 	w.killTheOnly(w.Laptop, "/bin/sh", "/usr/local/bin/pppd")
