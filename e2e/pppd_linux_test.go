@@ -374,7 +374,7 @@ func TestPPPDialsAgain(t *testing.T) {
 	l := &pppLink{w: w, said: new(said)}
 	l.start(ctx, nil, options("noauth noipdefault lcp-restart 1 lcp-max-configure 30 persist holdoff 1 pty"), "pppd silent noauth 10.9.0.2:10.9.0.1")
 	answers := func() bool {
-		return w.on(w.Laptop, "root", "ping", "-c", "1", "-w", "20", "-I", "ppp0", pppTheirs).status == 0
+		return w.on(w.Laptop, "root", "ping", "-c", "1", "-W", "1", "-I", "ppp0", pppTheirs).status == 0
 	}
 	w.eventually("pppd answers", answers)
 	w.killTheOnly(w.Laptop, "/bin/sh", "/usr/local/bin/pppd")
