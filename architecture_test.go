@@ -36,6 +36,7 @@ var rules = []struct {
 	{"lab", nil},
 	{"pty", nil},
 	{"server", nil}, // is handed functions
+	{"trust", nil},
 
 	{"carrier/command", []string{"carrier", "pty"}},
 	{"carrier/ssh", []string{"carrier", "carrier/command", "carrier/farhalf"}},

@@ -59,6 +59,20 @@ func (s Stream) WriteBuffers(buffers net.Buffers) error {
 	return err
 }
 
+// A Breaker is what a Stream's ReadWriteCloser may be besides: one that can send a
+// break, which is no octet (telnet's BRK, that of a serial line).
+type Breaker interface {
+	Break() error
+}
+
+// Break sends a break, or fails with errors.ErrUnsupported.
+func (s Stream) Break() error {
+	if b, ok := s.ReadWriteCloser.(Breaker); ok {
+		return b.Break()
+	}
+	return errors.ErrUnsupported
+}
+
 // A ByteSet is a set of octet values.
 type ByteSet [4]uint64
 
@@ -82,6 +96,27 @@ type RefusedError struct {
 
 func (e *RefusedError) Error() string { return e.Layer + ": " + e.Reason }
 func (e *RefusedError) Unwrap() error { return e.Err }
+
+// A HangUpError says that the peer ended the connection in the middle of a dialogue
+// on the way: with a proxy, with a login. Dialling again may help.
+type HangUpError struct {
+	Layer  string // "proxy", "login": whose dialogue it was
+	Reason string // printable, one line: what was waited for, how much came, its end
+	Hint   string // the next thing to try; may be empty
+	Err    error  // what Read or Write returned
+}
+
+func (e *HangUpError) Error() string { return e.Layer + ": " + e.Reason }
+func (e *HangUpError) Unwrap() error { return e.Err }
+
+// A SilenceError says that what a dialogue waited for did not come in time.
+type SilenceError struct {
+	Layer  string // "proxy", "login": whose dialogue it was
+	Reason string // printable, one line: what was waited for, for how long, what came
+	Hint   string // the next thing to try; may be empty
+}
+
+func (e *SilenceError) Error() string { return e.Layer + ": " + e.Reason }
 
 // IsClosed reports whether err is what a Stream's methods return after Close,
 // or at an orderly end.

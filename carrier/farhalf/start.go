@@ -70,10 +70,7 @@ func start(ctx context.Context, st *starting) (carrier.Stream, error) {
 		s.Close()
 		return carrier.Stream{}, err
 	}
-	if len(st.dialogue.buf) > 0 {
-		s.ReadWriteCloser = &resumed{Stream: s, left: st.dialogue.buf}
-	}
-	return s, nil
+	return carrier.Unread(s, st.dialogue.buf), nil
 }
 
 // starting is one run of the dialogue.
@@ -185,19 +182,4 @@ func (st *starting) send(payload []byte) error {
 		}
 	}
 	return nil
-}
-
-// resumed is a Stream that begins with what was read ahead.
-type resumed struct {
-	carrier.Stream
-	left []byte
-}
-
-func (r *resumed) Read(b []byte) (int, error) {
-	if len(r.left) == 0 {
-		return r.Stream.Read(b)
-	}
-	n := copy(b, r.left)
-	r.left = r.left[n:]
-	return n, nil
 }
