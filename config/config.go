@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -23,84 +22,7 @@ func refuse(hint, format string, args ...any) error {
 	return &Error{Reason: fmt.Sprintf(format, args...), Hint: hint}
 }
 
-// A Target is the server to dial: [user@]host[:port], resolved by the settings
-// of ssh.
-type Target struct {
-	User string // empty: as ssh decides
-	Host string // a name, an alias of ssh_config, or an address
-	Port int    // 0: as ssh decides
-
-	// TCP is a plain connection without ssh and without any protection. It is
-	// there for measurements alone.
-	TCP bool
-}
-
-func (t Target) String() string {
-	s := t.Host
-	if t.Port != 0 {
-		if strings.Contains(s, ":") {
-			s = "[" + s + "]"
-		}
-		s += ":" + strconv.Itoa(t.Port)
-	}
-	if t.User != "" {
-		s = t.User + "@" + s
-	}
-	if t.TCP {
-		s = "tcp://" + s
-	}
-	return s
-}
-
-// What users and hosts may look like: neither begins with a dash, and neither
-// holds anything that a shell or ssh's percent expansion would act on.
-var (
-	userPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._@+-]{0,63}$`)
-	hostPattern = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9._-]{0,253}[A-Za-z0-9_.])?$`)
-	namePattern = regexp.MustCompile(`^[a-z][a-z0-9-]{0,14}$`)
-)
-
-// ParseTarget reads [user@]host[:port]. An IPv6 address with a port stands in
-// brackets.
-func ParseTarget(s string) (Target, error) {
-	const hint = "write it as [user@]host[:port], for example me@gw.example.org or me@[2001:db8::22]:2222"
-	var t Target
-	rest, plain := strings.CutPrefix(s, "tcp://")
-	t.TCP = plain
-	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
-		t.User, rest = rest[:at], rest[at+1:]
-		if !userPattern.MatchString(t.User) {
-			return t, refuse("others can be given by User in ssh_config", "%q is not a user's name of letters, digits and . _ @ + -", t.User)
-		}
-	}
-	t.Host, rest = rest, ""
-	if inner, ok := strings.CutPrefix(t.Host, "["); ok {
-		if t.Host, rest, ok = strings.Cut(inner, "]"); !ok || (rest != "" && rest[0] != ':') {
-			return t, refuse(hint, "%q is not a server", s)
-		}
-	} else if strings.Count(t.Host, ":") == 1 {
-		at := strings.IndexByte(t.Host, ':')
-		t.Host, rest = t.Host[:at], t.Host[at:]
-	}
-	if rest != "" {
-		port, err := strconv.ParseUint(rest[1:], 10, 16)
-		if err != nil || port == 0 {
-			return t, refuse(hint, "%q is not a port", rest[1:])
-		}
-		t.Port = int(port)
-	}
-	if addr, err := netip.ParseAddr(t.Host); err == nil {
-		if addr.Zone() != "" {
-			return t, refuse("name the interface in ssh_config (BindInterface)", "%q: an address with a zone", t.Host)
-		}
-	} else if !hostPattern.MatchString(t.Host) {
-		return t, refuse(hint, "%q is not a host's name or address", t.Host)
-	}
-	if t.TCP && t.Port == 0 {
-		return t, refuse("write tcp://host:port", "%q has no port", s)
-	}
-	return t, nil
-}
+var namePattern = regexp.MustCompile(`^[a-z][a-z0-9-]{0,14}$`)
 
 // DNS says which resolver the machine uses while the tunnel is up.
 type DNS struct {
@@ -144,8 +66,9 @@ func ParseDNS(values []string, everything bool) (DNS, error) {
 
 // Up is what `bodkin up` was asked for.
 type Up struct {
-	Name    string // of the tunnel and of its device
-	Target  Target
+	Name    string         // of the tunnel and of its device
+	Via     []Hop          // the way to the target
+	Target  Hop            // where the far side is
 	SSH     []string       // the ssh program and its options
 	Near    Emulator       // what turns packets into IP access here
 	Far     Emulator       // and there
@@ -154,6 +77,11 @@ type Up struct {
 	DNS     DNS
 
 	FarBinary string // a bodkin for the far side's system; empty: found by itself
+	KnownAs   string // what the far side's key is known by; empty: the target's name
+	Chat      string // file of a script that logs in at the target; empty: by what the prompts look like
+	Become    string // "su" or "sudo" once logged in; empty: stay who we are
+	Open      bool   // an eavesdropper is accepted: the far side need not prove who it is
+	Coding    string // how octets go over a line that may change some: auto, clean, escape, armour
 	AllowHost bool   // the far host itself may be reached: its loopback and its addresses
 	AllowLink bool   // link-local addresses of the far side may be reached
 
@@ -181,6 +109,9 @@ func (u *Up) Check() error {
 	}
 	if u.Detach && u.Plan {
 		return refuse("leave one of them out", "--plan and --detach contradict each other")
+	}
+	if err := u.checkWay(); err != nil {
+		return err
 	}
 	if err := u.checkEmulators(); err != nil {
 		return err

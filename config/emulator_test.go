@@ -40,7 +40,7 @@ func TestParseEmulator(t *testing.T) {
 func TestPairs(t *testing.T) {
 	for _, near := range []string{"tun", "nat", "pppd", "slirp", "cmd:ppp"} {
 		for _, far := range []string{"tun", "nat", "pppd", "slirp", "cmd:ppp"} {
-			u := Up{Name: "bodkin0", Target: Target{Host: "gw"}, SSH: []string{"ssh"}}
+			u := Up{Name: "bodkin0", Target: Hop{Scheme: SSH, Host: "gw"}, SSH: []string{"ssh"}}
 			u.Near, _ = ParseEmulator("--near", near)
 			u.Far, _ = ParseEmulator("--far", far)
 			err := u.Check()
@@ -57,7 +57,7 @@ func TestPairs(t *testing.T) {
 
 func TestCheckEmulators(t *testing.T) {
 	some := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
-	good := Up{Name: "bodkin0", Target: Target{Host: "gw"}, SSH: []string{"ssh"}, Near: Emulator{Kind: NAT}, Far: Emulator{Kind: Tun}, Routes: some, AllowHost: true}
+	good := Up{Name: "bodkin0", Target: Hop{Scheme: SSH, Host: "gw"}, SSH: []string{"ssh"}, Near: Emulator{Kind: NAT}, Far: Emulator{Kind: Tun}, Routes: some, AllowHost: true}
 	if err := good.Check(); err != nil {
 		t.Fatal(err)
 	}

@@ -127,7 +127,7 @@ func (n *near) renouncePrivilege(context.Context) error {
 
 // connect makes the continuous connection to the far half.
 func (n *near) connect(ctx context.Context) error {
-	if n.config.Target.TCP {
+	if n.config.Target.Scheme == config.TCP {
 		return n.connectTCP(ctx)
 	}
 	builds, err := farhalf.Find(n.config.FarBinary)

@@ -46,7 +46,7 @@ func (n *near) openProgram(ctx context.Context) error {
 		return err
 	}
 	n.stream = s
-	if !n.config.Target.TCP {
+	if n.config.Target.Scheme != config.TCP {
 		if err := n.findPeers(); err != nil {
 			p.Close()
 			return err
@@ -136,7 +136,7 @@ func (n *near) dialProgram(ctx context.Context, before tunnel.Agreed) (*ppp.Link
 // reachProgram starts the far side's emulator over a login. On a bare TCP connection it
 // has to be there already.
 func (n *near) reachProgram(ctx context.Context) (carrier.Stream, error) {
-	if n.config.Target.TCP {
+	if n.config.Target.Scheme == config.TCP {
 		err := n.connectTCP(ctx)
 		return n.stream, err
 	}
