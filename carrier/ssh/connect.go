@@ -7,8 +7,11 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/bodkin-net/bodkin/carrier"
 )
 
 // errLeaveToSSH says that the name is not one that we can resolve; ssh may know
@@ -81,4 +84,20 @@ func connectKind(err error) (Kind, string) {
 		return TimedOut, "nobody answers: check host and port, and the firewall between"
 	}
 	return Other, ""
+}
+
+// reach opens the connection to sshd by Config.Reach, and makes a socket of it.
+func (c *Config) reach(ctx context.Context, s settings) (*os.File, func(), error) {
+	stream, err := c.Reach(ctx, net.JoinHostPort(s.get("hostname"), strconv.Itoa(int(s.port()))))
+	if err != nil {
+		return nil, nil, err
+	}
+	if !stream.Unsafe.Empty() {
+		stream.Close()
+		return nil, nil, &carrier.RefusedError{
+			Layer: "ssh", Reason: "the way there does not carry every octet as it is, which ssh needs",
+			Hint: "let the far half of bodkin wait there, and end the way in bodkin://host:port",
+		}
+	}
+	return hand(stream)
 }

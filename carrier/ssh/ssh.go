@@ -25,8 +25,18 @@ import (
 type Config struct {
 	Program       []string // the ssh program and its options; empty: "ssh"
 	Target        Target
-	RemoteCommand string // for the login shell of the far side; must not be empty
+	RemoteCommand string // for the login shell of the far side
 	Terminal      bool   // the command gets a terminal there; it makes that raw itself
+
+	// Forward, "host:port", makes a jump host of the far side: the Stream leads to
+	// that address, which is looked up there, and no command runs.
+	Forward string
+
+	// Reach, if not nil, opens the connection to sshd, "gw.example.org:22" with the
+	// name and the port as ssh's config has them, through whatever lies between. It
+	// takes the place of Dial, and of a proxy or a jump host in the config. ssh gets
+	// the connection by way of FdpassCommand.
+	Reach func(ctx context.Context, address string) (carrier.Stream, error)
 
 	// Dial, if not nil, returns a TCP socket connected to address ("192.0.2.1:22",
 	// never a name) in a way that its packets stay outside the tunnel; network is
@@ -98,7 +108,7 @@ func (c *Config) dial(ctx context.Context) (*conn, Info, error) {
 	if err := c.Target.check(); err != nil {
 		return nil, Info{}, fmt.Errorf("ssh: target %q: %w", c.Target, err)
 	}
-	if c.RemoteCommand == "" || c.RemoteCommand[0] == '-' {
+	if (c.RemoteCommand == "" || c.RemoteCommand[0] == '-') && c.Forward == "" {
 		return nil, Info{}, errors.New("ssh: no command to run at the far side")
 	}
 	s, err := c.readSettings(ctx, append(c.target(), c.Program[1:]...)...)
@@ -113,33 +123,49 @@ func (c *Config) dial(ctx context.Context) (*conn, Info, error) {
 	args, notes := c.arguments(s, standard, info.Batch)
 	info.Notes = notes
 
-	var offered *offer
-	if c.Dial != nil && s.direct() && canHandOver {
-		file, peer, err := c.connect(ctx, s)
-		switch {
-		case errors.Is(err, errLeaveToSSH):
-		case err != nil:
-			return nil, Info{}, err
-		default:
-			info.Direct, info.peer = true, peer
-			if offered, err = c.offer(file); err != nil {
-				return nil, Info{}, err
-			}
-			proxy, err := proxyCommand(append(append([]string(nil), c.FdpassCommand...), offered.path))
-			if err != nil {
-				offered.close()
-				return nil, Info{}, err
-			}
-			args = append(args, "-o", "ProxyUseFdpass=yes", "-o", "ProxyCommand="+proxy)
+	var socket *os.File
+	leave := func() {}
+	switch {
+	case c.Reach != nil:
+		if s.get("proxyjump") != "" || s.get("proxycommand") != "" {
+			info.Notes = append(info.Notes, "ProxyJump and ProxyCommand of your ssh settings are not followed: the way there is given")
 		}
+		if socket, leave, err = c.reach(ctx, s); err != nil {
+			return nil, Info{}, err
+		}
+	case c.Dial != nil && s.direct() && canHandOver:
+		file, peer, err := c.connect(ctx, s)
+		if err != nil && !errors.Is(err, errLeaveToSSH) {
+			return nil, Info{}, err
+		}
+		socket, info.Direct, info.peer = file, err == nil, peer
 	}
-	args = append(args, "--", c.Target.Host, c.RemoteCommand)
+	var offered *offer
+	if socket != nil {
+		if offered, err = c.offer(socket); err != nil {
+			leave()
+			return nil, Info{}, err
+		}
+		proxy, err := proxyCommand(append(append([]string(nil), c.FdpassCommand...), offered.path))
+		if err != nil {
+			offered.close()
+			leave()
+			return nil, Info{}, err
+		}
+		args = append(args, "-o", "ProxyUseFdpass=yes", "-o", "ProxyCommand="+proxy)
+	}
+	if c.Forward != "" {
+		args = append(args, "-W", c.Forward, "--", c.Target.Host)
+	} else {
+		args = append(args, "--", c.Target.Host, c.RemoteCommand)
+	}
 
-	stream := &conn{config: c, settings: s, offered: offered}
+	stream := &conn{config: c, settings: s, offered: offered, leave: leave}
 	stream.words.Line = c.Log
 	stream.Process, err = command.Start(command.Config{Args: args, Env: c.Env, User: c.User, Stderr: &stream.words})
 	if err != nil {
 		offered.close()
+		leave()
 		return nil, Info{}, startError(c.Program[0], err)
 	}
 	info.pid = stream.PID()
@@ -165,6 +191,7 @@ type conn struct {
 	config   *Config
 	settings settings
 	offered  *offer // nil if ssh connects itself
+	leave    func() // ends what carries ssh's octets further
 	words    carrier.Words
 	closing  sync.Once
 }
@@ -191,6 +218,7 @@ func (c *conn) Close() error {
 	c.closing.Do(func() {
 		c.Process.Close()
 		c.offered.close()
+		c.leave()
 	})
 	return nil
 }
