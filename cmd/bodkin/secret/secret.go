@@ -1,0 +1,208 @@
+// Package secret finds the secrets that a way asks for: passwords, and answers to
+// challenges. None of them stands in an argument or is ever printed.
+//
+// Where from is said by the user, a source for each place that asks or one for all:
+//
+//	@FILE          the file's text, one line end at its end taken off
+//	env:NAME       an environment variable
+//	run:COMMAND    what a command prints when it is asked, for one-time passwords
+//	ask            the user, on the terminal or by SSH_ASKPASS; what counts without a word
+//
+// It knows nothing of what asks.
+package secret
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/bodkin-net/bodkin/carrier"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
+)
+
+const (
+	// maxSecret bounds a secret, in octets: longer than any that a person or a token has.
+	maxSecret = 4096
+
+	// commandTimeout is how long a command may take to answer: time for somebody to
+	// touch a token.
+	commandTimeout = 2 * time.Minute
+)
+
+// A source is where the secrets of one place come from.
+type source struct {
+	place string // empty: of all places without one of their own
+	kind  string // "@", "env:", "run:" or "ask"
+	value string
+}
+
+// Sources are where secrets come from. The zero value asks the user.
+type Sources struct {
+	list []source
+
+	mu    sync.Mutex
+	given map[[2]string]string // what the user answered, by place and question: for dialling again
+}
+
+// Parse reads sources as users write them: [PLACE=]SOURCE.
+func Parse(values []string) (*Sources, error) {
+	s := &Sources{given: map[[2]string]string{}}
+	for i, v := range values {
+		src, ok := parseSource(v)
+		if !ok {
+			place, rest, _ := strings.Cut(v, "=")
+			src, ok = parseSource(rest)
+			src.place = place
+		}
+		if !ok || strings.Contains(v, "=") && src.place == "" && src.kind == "ask" {
+			// What was written may be a password: it is not repeated.
+			return nil, report.WithHint(report.Usage(fmt.Errorf("--password number %d says no source", i+1)),
+				"write @FILE, env:NAME, run:COMMAND or ask, with PLACE= before it if several places ask, as in me@proxy=@/home/me/.proxy-password")
+		}
+		s.list = append(s.list, src)
+	}
+	return s, nil
+}
+
+func parseSource(v string) (source, bool) {
+	for _, kind := range []string{"@", "env:", "run:"} {
+		if value, ok := strings.CutPrefix(v, kind); ok && value != "" {
+			return source{kind: kind, value: value}, true
+		}
+	}
+	return source{kind: "ask"}, v == "ask"
+}
+
+// For returns what answers the questions of a place, such as "me@proxy". The
+// question is what the place says, and printable.
+func (s *Sources) For(place string) func(ctx context.Context, question string) (string, error) {
+	src := source{kind: "ask"}
+	for _, candidate := range s.list {
+		_, host, _ := strings.Cut(place, "@")
+		if candidate.place == place || candidate.place == host && host != "" {
+			src = candidate
+			break
+		}
+		if candidate.place == "" {
+			src = candidate
+		}
+	}
+	return func(ctx context.Context, question string) (string, error) {
+		secret, err := s.find(ctx, src, place, question)
+		switch {
+		case err != nil:
+			return "", fmt.Errorf("the secret for %s: %w", place, err)
+		case len(secret) > maxSecret || strings.ContainsAny(secret, "\r\n\x00"):
+			return "", fmt.Errorf("the secret for %s: not one line of at most %d octets", place, maxSecret)
+		}
+		return secret, nil
+	}
+}
+
+func (s *Sources) find(ctx context.Context, src source, place, question string) (string, error) {
+	switch src.kind {
+	case "@":
+		return fromFile(src.value)
+	case "env:":
+		secret, ok := os.LookupEnv(src.value)
+		if !ok {
+			return "", fmt.Errorf("no environment variable %s", src.value)
+		}
+		return secret, nil
+	case "run:":
+		return fromCommand(ctx, src.value, place, question)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock() // one question at a time
+	key := [2]string{place, question}
+	if secret, ok := s.given[key]; ok {
+		return secret, nil
+	}
+	secret, err := Ask(ctx, fmt.Sprintf("%s: %s", place, question))
+	if err == nil && s.given != nil {
+		s.given[key] = secret
+	}
+	return secret, err
+}
+
+// fromFile reads a file that nobody else may read, or a pipe.
+func fromFile(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	if info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
+		return "", report.WithHint(fmt.Errorf("%s: others may read it", path), "chmod 600 "+path)
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxSecret+2))
+	return strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"), err
+}
+
+// fromCommand runs a command line of the user's, which finds the question in its
+// environment, and returns the first line that it prints.
+func fromCommand(ctx context.Context, line, place, question string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", line)
+	cmd.Env = append(os.Environ(), "BODKIN_PLACE="+place, "BODKIN_QUESTION="+question)
+	cmd.Stderr = os.Stderr
+	cmd.WaitDelay = time.Second
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return "", err
+	}
+	if err := cmd.Start(); err != nil {
+		return "", err
+	}
+	text, err := io.ReadAll(io.LimitReader(out, maxSecret+2))
+	if ended := cmd.Wait(); ended != nil {
+		err = fmt.Errorf("%q: %w", line, ended)
+	}
+	first, _, _ := bytes.Cut(text, []byte("\n"))
+	return strings.TrimSuffix(string(first), "\r"), err
+}
+
+// errNobody is why nobody can be asked.
+var errNobody = report.WithHint(errors.New("there is no terminal to ask on"), "say where it comes from with --password @FILE, env:NAME or run:COMMAND, or set SSH_ASKPASS")
+
+// Ask asks the user for a secret, on the terminal without showing it, or by the
+// program SSH_ASKPASS where there is none or it is preferred (ssh(1)). If ctx ends
+// first, so does Ask, with the terminal as it was.
+func Ask(ctx context.Context, question string) (string, error) {
+	question = carrier.Printable(question)
+	if !strings.HasSuffix(question, ":") && !strings.HasSuffix(question, "?") {
+		question += ":"
+	}
+	program, require := os.Getenv("SSH_ASKPASS"), os.Getenv("SSH_ASKPASS_REQUIRE")
+	if program != "" && (require == "force" || require == "prefer") {
+		return askProgram(ctx, program, question)
+	}
+	secret, err := askTerminal(ctx, question+" ")
+	if errors.Is(err, errNobody) && program != "" && require != "never" {
+		return askProgram(ctx, program, question)
+	}
+	return secret, err
+}
+
+func askProgram(ctx context.Context, program, question string) (string, error) {
+	cmd := exec.CommandContext(ctx, program, question)
+	cmd.WaitDelay = time.Second
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", program, err)
+	}
+	first, _, _ := strings.Cut(string(out), "\n")
+	return strings.TrimSuffix(first, "\r"), nil
+}
