@@ -8,6 +8,11 @@ var (
 	Laptop4 = netip.MustParseAddr("192.0.2.10")
 	Laptop6 = netip.MustParseAddr("2001:db8:1::10")
 
+	// FirewallInside4 and FirewallInside6 are the firewall's own addresses as the
+	// laptop sees it, which answer it where Options.Closed is set.
+	FirewallInside4 = netip.MustParseAddr("192.0.2.1")
+	FirewallInside6 = netip.MustParseAddr("2001:db8:1::1")
+
 	// Gateway4 and Gateway6 are where the laptop reaches the gateway's sshd. The
 	// laptop knows them as "gw".
 	Gateway4 = netip.MustParseAddr("198.51.100.22")
@@ -49,8 +54,6 @@ var (
 
 // The addresses in between, which programs need not know.
 var (
-	firewallIn4  = netip.MustParseAddr("192.0.2.1")
-	firewallIn6  = netip.MustParseAddr("2001:db8:1::1")
 	firewallOut4 = netip.MustParseAddr("198.51.100.1")
 	firewallOut6 = netip.MustParseAddr("2001:db8:2::1")
 	internet4    = netip.MustParseAddr("203.0.113.1")
@@ -60,6 +63,7 @@ var (
 // Ports of the lab's services.
 const (
 	SSHPort    = 22   // the gateway's sshd: the one thing that the firewall lets through
+	TelnetPort = 23   // of telnet servers and proxies, unless told otherwise
 	WebPort    = 80   // HTTP
 	EchoPort   = 7    // TCP and UDP echo (RFC 862)
 	SilentPort = 9999 // accepts connections and never says a word; takes no octet beyond the kernel's buffers

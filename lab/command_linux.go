@@ -157,3 +157,12 @@ func lookPath(name string) (string, error) {
 	}
 	return "", fmt.Errorf("%s: %w", name, exec.ErrNotFound)
 }
+
+// quote makes a shell's line of words.
+func quote(words []string) string {
+	quoted := make([]string, len(words))
+	for i, word := range words {
+		quoted[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+	}
+	return strings.Join(quoted, " ")
+}

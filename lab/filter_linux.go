@@ -4,20 +4,40 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
 
-// allowed lists the gateway's TCP ports that the firewall passes.
-func (l *Lab) allowed() []uint16 { return append([]uint16{SSHPort}, l.options.AllowTCP...) }
+// A passage is what the laptop may send: TCP to two addresses of one machine.
+type passage struct {
+	four, six netip.Addr
+	ports     []uint16 // nil: every port
+}
+
+// passage is where the laptop's one way out begins.
+func (l *Lab) passage() passage {
+	if l.options.Closed {
+		return passage{four: FirewallInside4, six: FirewallInside6}
+	}
+	return passage{Gateway4, Gateway6, append([]uint16{SSHPort}, l.options.AllowTCP...)}
+}
+
+// allows reports whether TCP to an address and port is within the passage.
+func (p passage) allows(to netip.Addr, port uint16) bool {
+	return (to == p.four || to == p.six) && (p.ports == nil || slices.Contains(p.ports, port))
+}
 
 // filter sets up the firewall, and the internet's black hole.
 //
 // The firewall keeps no state: a packet passes if it is TCP between the laptop
 // and an allowed port of the gateway. The rest is dropped in silence, also what
 // is meant for the firewall itself; only neighbours may find each other.
+//
+// A closed one passes nothing, but takes TCP that is meant for itself: the laptop's
+// at its inside addresses, and the gateway's answers.
 func (l *Lab) filter() error {
 	c, err := nftables.New(nftables.WithNetNSFd(l.Firewall.ns.net))
 	if err != nil {
@@ -29,7 +49,7 @@ func (l *Lab) filter() error {
 		Name: "forward", Table: table, Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter, Policy: &drop,
 	})
-	for _, port := range l.allowed() {
+	for _, port := range l.passage().ports {
 		for _, gateway := range []netip.Addr{Gateway4, Gateway6} {
 			c.AddRule(&nftables.Rule{Table: table, Chain: forward, Exprs: accept(
 				iif("eth0"), address(gateway, toIt), tcp(), portIs(port, toIt))})
@@ -42,6 +62,17 @@ func (l *Lab) filter() error {
 		Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter, Policy: &drop,
 	})
 	c.AddRule(&nftables.Rule{Table: table, Chain: input, Exprs: accept(neighbours())})
+	if l.options.Closed {
+		for _, own := range [][]expr.Any{
+			accept(iif("lo")),
+			accept(iif("eth0"), address(FirewallInside4, toIt), tcp()),
+			accept(iif("eth0"), address(FirewallInside6, toIt), tcp()),
+			accept(iif("eth1"), address(Gateway4, fromIt), tcp()),
+			accept(iif("eth1"), address(Gateway6, fromIt), tcp()),
+		} {
+			c.AddRule(&nftables.Rule{Table: table, Chain: input, Exprs: own})
+		}
+	}
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("lab: firewall: setting up the filter: %w", err)
 	}

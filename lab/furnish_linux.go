@@ -36,7 +36,7 @@ func (l *Lab) furnish(ctx context.Context) error {
 			return fmt.Errorf("lab: %s: adding the account me: %w", a.m.Name, err)
 		}
 	}
-	if err := l.Laptop.SetResolvConf(l.options.ResolvConf, firewallIn4.String()); err != nil {
+	if err := l.Laptop.SetResolvConf(l.options.ResolvConf, FirewallInside4.String()); err != nil {
 		return err
 	}
 	if err := l.Gateway.SetResolvConf(ResolvFile, DNS4.String(), DNS6.String()); err != nil {

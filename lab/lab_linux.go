@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -29,6 +30,7 @@ type Options struct {
 	Shell      string     // login shell of the gateway's "me"; "" is /bin/sh
 	SSHD       []string   // lines of sshd_config, ahead of the lab's own, so that they win
 	AllowTCP   []uint16   // ports of the gateway that the firewall passes besides 22
+	Closed     bool       // the firewall passes nothing at all, and answers the laptop's TCP itself; see FirewallInside4
 	Direct     bool       // adds a cable between laptop and internet, for comparisons; see DirectLaptop4
 	Rate       int64      // bit/s of the laptop's cable each way; 0 does not slow it down
 }
@@ -37,10 +39,9 @@ type Options struct {
 type Lab struct {
 	Laptop, Firewall, Gateway, Internet *Machine
 
-	options  Options
-	sshd     *sshd
-	leaks    *leakLog
-	services *services
+	options Options
+	sshd    *sshd
+	leaks   *leakLog
 
 	closing sync.Once
 }
@@ -75,11 +76,11 @@ func (l *Lab) build(ctx context.Context) error {
 	if err := l.furnish(ctx); err != nil {
 		return err
 	}
-	var err error
-	if l.services, err = serve(l.Internet); err != nil {
+	if err := serve(l.Internet); err != nil {
 		return err
 	}
-	if l.leaks, err = watch(l.Firewall, l.Laptop, l.allowed()); err != nil {
+	var err error
+	if l.leaks, err = watch(l.Firewall, l.Laptop, l.passage()); err != nil {
 		return err
 	}
 	l.sshd, err = startSSHD(ctx, l.Gateway, l.options.SSHD)
@@ -120,18 +121,18 @@ func (l *Lab) makeMachines() error {
 // namespaces are gone. It may be called more than once.
 func (l *Lab) Close() error {
 	l.closing.Do(func() {
+		machines := slices.DeleteFunc([]*Machine{l.Laptop, l.Firewall, l.Gateway, l.Internet},
+			func(m *Machine) bool { return m == nil })
 		// The listeners and sniffers first: they hold sockets in the namespaces.
-		if l.services != nil {
-			l.services.close()
+		for _, m := range machines {
+			m.closeServices()
 		}
 		if l.leaks != nil {
 			l.leaks.close()
 		}
 		var wg sync.WaitGroup
-		for _, m := range []*Machine{l.Laptop, l.Firewall, l.Gateway, l.Internet} {
-			if m != nil {
-				wg.Go(m.close)
-			}
+		for _, m := range machines {
+			wg.Go(m.close)
 		}
 		wg.Wait()
 		if l.sshd != nil {

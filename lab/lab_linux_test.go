@@ -93,7 +93,7 @@ func TestFirewall(t *testing.T) {
 		to      netip.AddrPort
 	}
 	var probes []probe
-	for _, a := range []netip.Addr{Web4, Web6, DNS4, DNS6, Hole4, Hole6, Gateway4, Gateway6, GatewayOut4, GatewayOut6, firewallIn4, firewallIn6} {
+	for _, a := range []netip.Addr{Web4, Web6, DNS4, DNS6, Hole4, Hole6, Gateway4, Gateway6, GatewayOut4, GatewayOut6, FirewallInside4, FirewallInside6} {
 		for _, port := range []uint16{22, 53, 80, 443} {
 			if port != SSHPort || a != Gateway4 && a != Gateway6 {
 				probes = append(probes, probe{"tcp", netip.AddrPortFrom(a, port)}, probe{"udp", netip.AddrPortFrom(a, port)})

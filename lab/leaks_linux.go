@@ -24,11 +24,11 @@ const (
 )
 
 // A leakLog records what comes out of the laptop and should not: every packet but
-// TCP to the allowed ports of the gateway, and the link's own housekeeping. It
+// TCP within the passage, and the link's own housekeeping. It
 // looks at the firewall's end of the laptop's cable, before any filter.
 type leakLog struct {
 	firewall, laptop *Machine
-	allowed          []uint16
+	passage          passage
 	sock             *os.File
 	reader           sync.WaitGroup
 
@@ -41,13 +41,13 @@ type leakLog struct {
 }
 
 // watch starts the record.
-func watch(firewall, laptop *Machine, allowed []uint16) (*leakLog, error) {
-	w := &leakLog{firewall: firewall, laptop: laptop, allowed: allowed, count: make(map[string]int), fences: make(map[string]chan struct{})}
+func watch(firewall, laptop *Machine, p passage) (*leakLog, error) {
+	w := &leakLog{firewall: firewall, laptop: laptop, passage: p, count: make(map[string]int), fences: make(map[string]chan struct{})}
 	link, err := firewall.netlink.LinkByName("eth0")
 	if err != nil {
 		return nil, fmt.Errorf("lab: firewall: finding eth0: %w", err)
 	}
-	filter, err := bpf.Assemble(passWhatMayLeak(allowed))
+	filter, err := bpf.Assemble(passWhatMayLeak(p))
 	if err != nil {
 		return nil, fmt.Errorf("lab: firewall: assembling the record's filter: %w", err)
 	}
@@ -82,7 +82,7 @@ func watch(firewall, laptop *Machine, allowed []uint16) (*leakLog, error) {
 
 // passWhatMayLeak is a filter that hides the tunnel's own packets, so that the
 // record costs nothing while it carries. leak decides about what is left.
-func passWhatMayLeak(allowed []uint16) []bpf.Instruction {
+func passWhatMayLeak(p passage) []bpf.Instruction {
 	const accept, reject = snapLength, 0
 	program := []bpf.Instruction{
 		// What we send to the laptop is seen here too (packet(7)).
@@ -90,33 +90,36 @@ func passWhatMayLeak(allowed []uint16) []bpf.Instruction {
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.PACKET_OUTGOING, SkipTrue: 1},
 		bpf.RetConstant{Val: reject},
 	}
-	ports := func() (p []bpf.Instruction) { // the port is in A
-		for _, port := range allowed {
-			p = append(p, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(port), SkipTrue: 1}, bpf.RetConstant{Val: reject})
+	ports := func() (is []bpf.Instruction) { // the port is in A
+		if p.ports == nil {
+			return []bpf.Instruction{bpf.RetConstant{Val: reject}}
 		}
-		return append(p, bpf.RetConstant{Val: accept})
+		for _, port := range p.ports {
+			is = append(is, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(port), SkipTrue: 1}, bpf.RetConstant{Val: reject})
+		}
+		return append(is, bpf.RetConstant{Val: accept})
 	}
 	// A block accepts where one of its tests fails, and ends by looking at the port.
 	type test struct{ load, pass bpf.Instruction } // pass skips one instruction if true
 	equal := func(off, size int, value uint32) test {
 		return test{bpf.LoadAbsolute{Off: uint32(etherHeader + off), Size: size}, bpf.JumpIf{Cond: bpf.JumpEqual, Val: value, SkipTrue: 1}}
 	}
-	block := func(tests []test, loadPort ...bpf.Instruction) (p []bpf.Instruction) {
+	block := func(tests []test, loadPort ...bpf.Instruction) (is []bpf.Instruction) {
 		for _, t := range tests {
-			p = append(p, t.load, t.pass, bpf.RetConstant{Val: accept})
+			is = append(is, t.load, t.pass, bpf.RetConstant{Val: accept})
 		}
-		return append(append(p, loadPort...), ports()...)
+		return append(append(is, loadPort...), ports()...)
 	}
 	four := block([]test{
 		{bpf.LoadAbsolute{Off: etherHeader, Size: 1}, bpf.JumpIf{Cond: bpf.JumpGreaterOrEqual, Val: 4<<4 | 5, SkipTrue: 1}},
 		{bpf.LoadAbsolute{Off: etherHeader, Size: 1}, bpf.JumpIf{Cond: bpf.JumpLessOrEqual, Val: 4<<4 | 15, SkipTrue: 1}},
 		{bpf.LoadAbsolute{Off: etherHeader + 6, Size: 2}, bpf.JumpIf{Cond: bpf.JumpBitsNotSet, Val: 0x1fff, SkipTrue: 1}}, // no later fragment
 		equal(9, 1, unix.IPPROTO_TCP),
-		equal(16, 4, binary.BigEndian.Uint32(Gateway4.AsSlice())),
+		equal(16, 4, binary.BigEndian.Uint32(p.four.AsSlice())),
 	}, bpf.LoadMemShift{Off: etherHeader}, bpf.LoadIndirect{Off: etherHeader + 2, Size: 2})
 	tests := []test{equal(6, 1, unix.IPPROTO_TCP)}
 	for i := 0; i < 16; i += 4 {
-		tests = append(tests, equal(24+i, 4, binary.BigEndian.Uint32(Gateway6.AsSlice()[i:])))
+		tests = append(tests, equal(24+i, 4, binary.BigEndian.Uint32(p.six.AsSlice()[i:])))
 	}
 	six := block(tests, bpf.LoadAbsolute{Off: etherHeader + 40 + 2, Size: 2})
 	program = append(program,
@@ -155,7 +158,7 @@ func (w *leakLog) record(frame []byte) {
 		}
 		return
 	}
-	what := leak(frame, w.allowed)
+	what := leak(frame, w.passage)
 	if what == "" {
 		return
 	}
@@ -170,7 +173,7 @@ func (w *leakLog) record(frame []byte) {
 }
 
 // leak says in words what a frame from the laptop leaks, or "" if nothing.
-func leak(frame []byte, allowed []uint16) string {
+func leak(frame []byte, p passage) string {
 	if len(frame) < etherHeader {
 		return fmt.Sprintf("a frame of %d octets", len(frame))
 	}
@@ -192,7 +195,7 @@ func leak(frame []byte, allowed []uint16) string {
 		if proto == unix.IPPROTO_IGMP && dst.IsMulticast() {
 			return ""
 		}
-		return describe(src, dst, proto, payload, allowed)
+		return describe(src, dst, proto, payload, p)
 	case unix.ETH_P_IPV6:
 		if len(packet) < 40 {
 			return "a malformed IPv6 packet"
@@ -211,14 +214,14 @@ func leak(frame []byte, allowed []uint16) string {
 		if proto == unix.IPPROTO_ICMPV6 && len(payload) > 0 && payload[0] >= 133 && payload[0] <= 136 {
 			return ""
 		}
-		return describe(src, dst, proto, payload, allowed)
+		return describe(src, dst, proto, payload, p)
 	default:
 		return fmt.Sprintf("a frame of EtherType 0x%04x", kind)
 	}
 }
 
 // describe says what an IP packet leaks, or "" if it is the tunnel's own.
-func describe(src, dst netip.Addr, proto byte, payload []byte, allowed []uint16) string {
+func describe(src, dst netip.Addr, proto byte, payload []byte, p passage) string {
 	name := map[byte]string{unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp"}[proto]
 	if name == "" {
 		if (proto == unix.IPPROTO_ICMP || proto == unix.IPPROTO_ICMPV6) && len(payload) >= 2 {
@@ -230,12 +233,8 @@ func describe(src, dst netip.Addr, proto byte, payload []byte, allowed []uint16)
 		return fmt.Sprintf("a malformed %s packet from %v to %v", name, src, dst)
 	}
 	port := binary.BigEndian.Uint16(payload[2:])
-	if name == "tcp" && (dst == Gateway4 || dst == Gateway6) {
-		for _, p := range allowed {
-			if port == p {
-				return ""
-			}
-		}
+	if name == "tcp" && p.allows(dst, port) {
+		return ""
 	}
 	return fmt.Sprintf("%s from %v to %v", name, src, netip.AddrPortFrom(dst, port))
 }
@@ -305,7 +304,8 @@ func (w *leakLog) close() {
 }
 
 // Leaks lists what left the laptop outside the tunnel since the lab began or
-// ResetLeaks: everything but TCP to the gateway's allowed ports, ARP, neighbour
+// ResetLeaks: everything but TCP to the gateway's allowed ports (or, if the
+// firewall is closed, to the firewall), ARP, neighbour
 // discovery and multicast reports. One line each, with a count, in the order they
 // came. When it returns, every packet sent before the call is accounted for; if
 // that cannot be had, it says so in a line of its own.

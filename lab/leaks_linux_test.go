@@ -49,7 +49,7 @@ var leakTable = []struct {
 
 func TestLeak(t *testing.T) {
 	for _, tt := range leakTable {
-		if got := leak(frame(t, tt.words), []uint16{SSHPort}); got != tt.want {
+		if got := leak(frame(t, tt.words), passage{Gateway4, Gateway6, []uint16{SSHPort}}); got != tt.want {
 			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
 		}
 	}
@@ -58,7 +58,7 @@ func TestLeak(t *testing.T) {
 // filterOf is the record's filter without its first three instructions, which ask
 // the kernel for the direction: the simulator cannot.
 func filterOf(t testing.TB) *bpf.VM {
-	vm, err := bpf.NewVM(passWhatMayLeak([]uint16{SSHPort, 4000})[3:])
+	vm, err := bpf.NewVM(passWhatMayLeak(passage{Gateway4, Gateway6, []uint16{SSHPort, 4000}})[3:])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func FuzzFilterHidesNoLeak(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if what := leak(b, []uint16{SSHPort, 4000}); n == 0 && what != "" {
+		if what := leak(b, passage{Gateway4, Gateway6, []uint16{SSHPort, 4000}}); n == 0 && what != "" {
 			t.Errorf("hidden: %s: %x", what, b)
 		}
 	})

@@ -28,9 +28,10 @@ type Machine struct {
 	alive   io.WriteCloser // process 1 ends when this closes, so also when we are killed
 	netlink *netlink.Handle
 
-	mu      sync.Mutex
-	cmds    map[*Cmd]bool // started and not yet waited for
-	stopped bool
+	mu       sync.Mutex
+	cmds     map[*Cmd]bool // started and not yet waited for
+	stopped  bool
+	services map[*services]bool // what this process serves there, in place of programs
 }
 
 // initName is what process 1 of a machine is called, and the child it waits for.
@@ -39,7 +40,7 @@ const initName = "lab-init"
 // newMachine makes the namespaces and what is in them, without any network device
 // but the loopback.
 func newMachine(name string) (m *Machine, err error) {
-	m = &Machine{Name: name, ns: namespaces{-1, -1, -1, -1, -1}, cmds: make(map[*Cmd]bool)}
+	m = &Machine{Name: name, ns: namespaces{-1, -1, -1, -1, -1}, cmds: make(map[*Cmd]bool), services: make(map[*services]bool)}
 	defer func() {
 		if err != nil {
 			m.stop()
@@ -276,6 +277,18 @@ func (m *Machine) stop() {
 	if m.alive != nil {
 		m.alive.Close()
 		m.alive = nil
+	}
+}
+
+// closeServices ends what this process serves on the machine, which holds sockets in
+// its namespaces.
+func (m *Machine) closeServices() {
+	m.mu.Lock()
+	all := m.services
+	m.services = nil
+	m.mu.Unlock()
+	for s := range all {
+		s.close()
 	}
 }
 

@@ -36,7 +36,7 @@ func (l *Lab) connect(ctx context.Context) error {
 		}
 	}
 	ends := [][2]end{
-		{{l.Laptop, "eth0", nets(Laptop4, 24, Laptop6, 64)}, {l.Firewall, "eth0", nets(firewallIn4, 24, firewallIn6, 64)}},
+		{{l.Laptop, "eth0", nets(Laptop4, 24, Laptop6, 64)}, {l.Firewall, "eth0", nets(FirewallInside4, 24, FirewallInside6, 64)}},
 		{{l.Firewall, "eth1", nets(firewallOut4, 24, firewallOut6, 64)}, {l.Gateway, "eth0", nets(Gateway4, 24, Gateway6, 64)}},
 		{{l.Gateway, "eth1", nets(GatewayOut4, 24, GatewayOut6, 64)}, {l.Internet, "eth0", nets(internet4, 24, internet6, 64)}},
 	}
@@ -53,8 +53,8 @@ func (l *Lab) connect(ctx context.Context) error {
 		return err
 	}
 	for _, r := range []route{
-		{l.Laptop, "0.0.0.0/0", firewallIn4},
-		{l.Laptop, "::/0", firewallIn6},
+		{l.Laptop, "0.0.0.0/0", FirewallInside4},
+		{l.Laptop, "::/0", FirewallInside6},
 		{l.Gateway, "192.0.2.0/24", firewallOut4},
 		{l.Gateway, "2001:db8:1::/64", firewallOut6},
 		{l.Gateway, "0.0.0.0/0", internet4},

@@ -187,11 +187,8 @@ func (p *PPPD) Run(ctx context.Context, name string, args ...string) ([]byte, er
 	p.mu.Unlock()
 
 	file := filepath.Join(p.dir, strconv.Itoa(n))
-	script := "exec"
-	for _, word := range append([]string{name}, args...) {
-		script += " '" + strings.ReplaceAll(word, "'", `'\''`) + "'"
-	}
-	err := p.machine.WriteFile(file+".sh", []byte(script+"\n"), 0o644, "root")
+	script := "exec " + quote(append([]string{name}, args...)) + "\n"
+	err := p.machine.WriteFile(file+".sh", []byte(script), 0o644, "root")
 	if err == nil {
 		_, err = fmt.Fprintf(p.ask, "run %d\n", n)
 	}

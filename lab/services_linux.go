@@ -13,27 +13,44 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// services are what the internet machine answers with.
+// services are what this process answers with on a machine.
 type services struct {
-	closers []io.Closer
-	running sync.WaitGroup
+	machine  *Machine
+	maxConns int
+	closers  []io.Closer
+	running  sync.WaitGroup
 
 	mu    sync.Mutex
 	conns map[net.Conn]bool // nil once closed
 }
 
-// maxConns bounds the echo and DNS connections held at once: several times what a
+// maxFlows bounds the echo and DNS connections held at once: several times what a
 // test with 500 flows needs.
-const maxConns = 4096
+const maxFlows = 4096
+
+// newServices begins services on a machine, with a limit for the connections held at
+// once. They end with the Lab unless close ends them before.
+func newServices(m *Machine, maxConns int) (*services, error) {
+	s := &services{machine: m, maxConns: maxConns, conns: make(map[net.Conn]bool)}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.services == nil {
+		return nil, fmt.Errorf("lab: %s: the machine is closed", m.Name)
+	}
+	m.services[s] = true
+	return s, nil
+}
 
 // serve opens every service of the internet machine.
-func serve(m *Machine) (*services, error) {
-	s := &services{conns: make(map[net.Conn]bool)}
-	if err := s.open(m); err != nil {
-		s.close()
-		return nil, fmt.Errorf("lab: internet: %w", err)
+func serve(m *Machine) error {
+	s, err := newServices(m, maxFlows)
+	if err != nil {
+		return err
 	}
-	return s, nil
+	if err := s.open(m); err != nil {
+		return fmt.Errorf("lab: internet: %w", err)
+	}
+	return nil
 }
 
 func (s *services) open(m *Machine) error {
@@ -109,7 +126,7 @@ func (s *services) accept(l net.Listener, handle func(net.Conn)) {
 func (s *services) hold(c net.Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conns == nil || len(s.conns) >= maxConns {
+	if s.conns == nil || len(s.conns) >= s.maxConns {
 		return false
 	}
 	s.conns[c] = true
@@ -135,6 +152,10 @@ func (s *services) close() {
 	s.conns = nil
 	s.mu.Unlock()
 	s.running.Wait()
+
+	s.machine.mu.Lock()
+	delete(s.machine.services, s)
+	s.machine.mu.Unlock()
 }
 
 func echoStream(c net.Conn) {

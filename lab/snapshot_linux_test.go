@@ -25,7 +25,7 @@ func TestSnapshot(t *testing.T) {
 	if d := Difference(before, snapshot()); len(d) != 0 {
 		t.Fatalf("nothing changed, yet %q", d)
 	}
-	route := &netlink.Route{Dst: ipNet(netip.MustParsePrefix("203.0.113.0/25")), Gw: firewallIn4.AsSlice(), Table: 77}
+	route := &netlink.Route{Dst: ipNet(netip.MustParsePrefix("203.0.113.0/25")), Gw: FirewallInside4.AsSlice(), Table: 77}
 	rule := netlink.NewRule()
 	rule.Priority, rule.Table, rule.Mark, rule.Invert = 500, 77, 0xb0d, true
 	addr := &netlink.Addr{IPNet: ipNet(netip.MustParsePrefix("10.9.9.9/32"))}
@@ -64,19 +64,19 @@ func TestSnapshot(t *testing.T) {
 			func() error { return m.SetSysctl("net/ipv4/conf/eth0/rp_filter", "2") }},
 		{"resolv.conf", `"nameserver 10.0.2.3\n"`,
 			func() error { return m.SetResolvConf(ResolvFile, "10.0.2.3") },
-			func() error { return m.SetResolvConf(ResolvFile, firewallIn4.String()) }},
+			func() error { return m.SetResolvConf(ResolvFile, FirewallInside4.String()) }},
 		{"symlink", "link to ../run/manager/resolv.conf",
-			func() error { return m.SetResolvConf(ResolvSymlink, firewallIn4.String()) },
-			func() error { return m.SetResolvConf(ResolvFile, firewallIn4.String()) }},
+			func() error { return m.SetResolvConf(ResolvSymlink, FirewallInside4.String()) },
+			func() error { return m.SetResolvConf(ResolvFile, FirewallInside4.String()) }},
 		{"dangling", "dangling",
 			func() error { return m.SetResolvConf(ResolvDangling) },
-			func() error { return m.SetResolvConf(ResolvFile, firewallIn4.String()) }},
+			func() error { return m.SetResolvConf(ResolvFile, FirewallInside4.String()) }},
 		{"bind mount", "mounted",
-			func() error { return m.SetResolvConf(ResolvBind, firewallIn4.String()) },
-			func() error { return m.SetResolvConf(ResolvFile, firewallIn4.String()) }},
+			func() error { return m.SetResolvConf(ResolvBind, FirewallInside4.String()) },
+			func() error { return m.SetResolvConf(ResolvFile, FirewallInside4.String()) }},
 		{"missing", "not there",
 			func() error { return m.SetResolvConf(ResolvMissing) },
-			func() error { return m.SetResolvConf(ResolvFile, firewallIn4.String()) }},
+			func() error { return m.SetResolvConf(ResolvFile, FirewallInside4.String()) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if err := tt.do(); err != nil {
