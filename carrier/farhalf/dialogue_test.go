@@ -3,12 +3,16 @@ package farhalf
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
+
+	"github.com/bodkin-net/bodkin/carrier"
 )
 
 const testNonce = "00112233445566778899aabbccddeeff"
@@ -52,6 +56,8 @@ func TestDialogue(t *testing.T) {
 		{"shell in uname", marker + "NEED $(id) x86_64 gzip\n", nil, "", errGarbled},
 		{"unknown verb", marker + "RUN x\n", nil, "", errGarbled},
 		{"endless line", marker + strings.Repeat("x", maxLine+1), nil, "", errTooLong},
+		{"a terminal's line end", marker + "READY 1\r\n\x00", []message{{"READY", []string{"1"}}}, "\x00", nil},
+		{"a line end of CR alone", marker + "GOT\r" + marker + "READY 1\r\r", []message{{"GOT", []string{}}, {"READY", []string{"1"}}}, "\r", nil},
 		{"endless text", strings.Repeat("x\n", maxBefore), nil, "", errTooMuch},
 	} {
 		d := newDialogue(testNonce)
@@ -82,6 +88,7 @@ func FuzzDialogue(f *testing.F) {
 	f.Add([]byte("hi "+marker+"NEED Linux aarch64 plain\n"+marker+"SEND /x\n"+marker+"READY 1\n\x7e\xff"), uint8(7))
 	f.Add([]byte(marker+"FAIL nospace /home/me\n"), uint8(1))
 	f.Add([]byte("BODKIN BODKIN "+testNonce), uint8(3))
+	f.Add([]byte(marker+"SHELL tty\r\n"+marker+"GOT\r"+marker+"READY 1\r\n\n\r"), uint8(0))
 	f.Fuzz(func(t *testing.T, in []byte, step uint8) {
 		run := func(step int) (got []message, rest []byte, err error) {
 			d := newDialogue(testNonce)
@@ -95,7 +102,12 @@ func FuzzDialogue(f *testing.F) {
 					}
 					got = append(got, m)
 					if m.verb == "READY" {
-						return got, append(bytes.Clone(d.buf), in[min(i+step, len(in)):]...), nil
+						s := carrier.Stream{ReadWriteCloser: onlyRead{iotest.OneByteReader(bytes.NewReader(in[min(i+step, len(in)):]))}}
+						if d.afterCR {
+							s.ReadWriteCloser = &afterCR{Stream: s}
+						}
+						rest, err := io.ReadAll(carrier.Unread(s, d.buf))
+						return got, rest, err
 					}
 				}
 				if err != nil {
@@ -117,6 +129,12 @@ func FuzzDialogue(f *testing.F) {
 		}
 	})
 }
+
+// onlyRead is a Stream's ReadWriteCloser for tests that only read.
+type onlyRead struct{ io.Reader }
+
+func (onlyRead) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
+func (onlyRead) Close() error              { return nil }
 
 // TestTidy keeps the newest two builds and what is not ours.
 func TestTidy(t *testing.T) {

@@ -3,6 +3,8 @@ package farhalf
 import (
 	"errors"
 	"fmt"
+	"regexp"
+	"strings"
 
 	"github.com/bodkin-net/bodkin/carrier"
 )
@@ -22,6 +24,9 @@ var failures = map[string]struct{ reason, hint string }{
 	"hash":      {"it arrived damaged at the far side", "try again; if that does not help, suspect the disk there"},
 	"notty":     {"the far side gives no terminal", "the account must be permitted one: no PermitTTY no in sshd_config, no restrict or no-pty in authorized_keys"},
 	"noprogram": {"the far side has no such program", "install it there, or give its whole path"},
+	"nobase64":  {"the far side has nothing that decodes base64", "install coreutils, busybox or openssl there"},
+	"nohash":    {"the far side has nothing that checks SHA-256", "install coreutils, busybox or openssl there"},
+	"garbled":   {"the way to the far side lost part of what was typed", "look for a line without flow control, or for something that takes only short lines"},
 	"notrun":    {"the far side took it but cannot put it in its place", hintInstall},
 }
 
@@ -34,11 +39,52 @@ func (st *starting) failure(code, text string) error {
 	return st.refused(f.reason+": "+text, f.hint, nil)
 }
 
+// waitings says what each verb that is waited for means, and what to look at if it does
+// not come.
+var waitings = map[string]struct{ what, hint string }{
+	"SHELL": {"waiting for the shell to run our line", "log in there by hand: what leads up to here must end where a shell reads commands"},
+	"READY": {"waiting for it to start", "look at the far side's load, and at its disk"},
+	"SEND":  {"waiting for the far side to make room for it", "look at the far side's load, and at its disk"},
+	"GOT":   {"sending it", "look for a way that loses octets, or takes only short lines"},
+}
+
+// silent is the error for a far side that says no more.
+func (st *starting) silent() error {
+	w := waitings[st.waiting]
+	return &carrier.SilenceError{
+		Layer:  "far half",
+		Reason: fmt.Sprintf("%s: nothing came for %v, and %d octets before%s", w.what, st.Silence, st.heard, st.saying()),
+		Hint:   w.hint,
+	}
+}
+
+// notRunPattern is how a shell's complaint names a build that it was to become.
+var notRunPattern = regexp.MustCompile(`/bodkin-[A-Za-z0-9._-]+-[0-9a-f]{64}`)
+
+// hungUp is the error for a shell, or what it became, that ended in the middle.
+func (st *starting) hungUp(err error) error {
+	said := st.saying()
+	if notRunPattern.MatchString(strings.Join(st.dialogue.said.Lines(), " ")) {
+		return st.refused("the far side does not let it run"+said, hintInstall, err)
+	}
+	w := waitings[st.waiting]
+	return &carrier.HangUpError{
+		Layer:  "far half",
+		Reason: fmt.Sprintf("%s: the far side ended after %d octets%s", w.what, st.heard, said),
+		Hint:   w.hint,
+		Err:    err,
+	}
+}
+
 // ended is the error for a Stream that ended in the middle of the dialogue.
 func (st *starting) ended(err error) error {
 	var refused *carrier.RefusedError
-	if errors.As(err, &refused) {
+	var hungUp *carrier.HangUpError
+	switch {
+	case errors.As(err, &refused), errors.As(err, &hungUp):
 		return err
+	case st.shellScript != "":
+		return st.hungUp(err)
 	}
 	// A status says that the login worked and its shell, or what stands in its
 	// place, is what ended: that will happen again.

@@ -14,23 +14,35 @@ import (
 // comes as data that no echo shows and no login shell splits, and the program
 // takes the shell's place, so that no prompt comes back when it ends.
 const programScript = `
-n=$1; set -f; PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin;
-say() { echo "BODKIN $n $*"; };
+n=$1; ready() { say READY 1; };
+` + forPrograms + `
 if [ "$2" = tty ]; then
  stty raw -echo -iexten 2>/dev/null || stty raw -echo 2>/dev/null ||
  { say FAIL notty "no terminal was given"; exit 1; };
 fi;
 say ASK "$2";
 IFS= read -r c || exit 1;
+` + becomeProgram
+
+// forPrograms is what the scripts for other programs begin with: no globbing, a
+// PATH with the directories of pppd, and the way to speak to us.
+const forPrograms = `
+set -f; PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin;
+say() { echo "BODKIN $n $*"; };
+`
+
+// becomeProgram becomes the program of the command line c, right after ready: by exec if
+// it is one program and its arguments, else by a shell for it.
+const becomeProgram = `
 p=${c%% *};
 if [ -z "$(echo "$p" | tr -d A-Za-z0-9_./+-)" ]; then
  command -v "$p" >/dev/null 2>&1 || { say FAIL noprogram "$p"; exit 1; };
  case $c in
  *";"*|*"&"*|*"|"*) ;;
- *) say READY 1; eval "exec $c"; exit 126;;
+ *) ready; eval "exec $c"; exit 126;;
  esac;
 fi;
-say READY 1; exec /bin/sh -c "$c"
+ready; exec /bin/sh -c "$c"
 `
 
 // Program returns the command line that starts a program of the far side's own,
@@ -41,8 +53,7 @@ func Program(nonce string, onTerminal bool) string {
 	if onTerminal {
 		how = "tty"
 	}
-	line := strings.Join(strings.Fields(strings.ReplaceAll(programScript, "\n", " ")), " ")
-	return "exec /bin/sh -c '" + line + "' bodkin " + nonce + " " + how
+	return "exec /bin/sh -c '" + oneLine(programScript) + "' bodkin " + nonce + " " + how
 }
 
 // maxCommand bounds a command line: what a POSIX shell must read in one line
@@ -57,11 +68,18 @@ const maxCommand = 2048
 //
 // Errors are as those of Start. If ctx ends first, so does StartProgram.
 func StartProgram(ctx context.Context, s carrier.Stream, nonce, command string) (carrier.Stream, error) {
-	if strings.TrimSpace(command) == "" || len(command) > maxCommand || strings.ContainsAny(command, "\n\r\x00") {
+	if err := checkCommand(command); err != nil {
 		s.Close()
-		return carrier.Stream{}, errors.New("far half: the command for the far side is not one line of 1 to 2,048 octets")
+		return carrier.Stream{}, err
 	}
 	return start(ctx, &starting{Stream: s, Options: Options{Nonce: nonce}, command: command})
+}
+
+func checkCommand(command string) error {
+	if strings.TrimSpace(command) == "" || len(command) > maxCommand || strings.ContainsAny(command, "\n\r\x00") {
+		return errors.New("far half: the command for the far side is not one line of 1 to 2,048 octets")
+	}
+	return nil
 }
 
 // runProgram answers ASK, and waits for READY.

@@ -8,11 +8,29 @@ import (
 	"strings"
 )
 
-// script is what runs at the far side, in /bin/sh with the nonce and the hashes of
-// the builds at hand as its arguments. It may use what POSIX has, and head -c; it
-// holds no single quote, backslash, exclamation mark or line end (they are taken
-// out by Command), for it stands between single quotes in the command line of any
-// login shell, csh and fish among them.
+// script is what runs at the far side of ssh, in /bin/sh with the nonce and the
+// hashes of the builds at hand as its arguments. It may use what POSIX has, and
+// head -c; it holds no single quote, backslash, exclamation mark or line end (they
+// are taken out by oneLine), for it stands between single quotes in the command line
+// of any login shell, csh and fish among them.
+const script = `
+n=$1; shift; hs=$*; l=;
+` + findPlace + `
+z=plain; command -v gzip >/dev/null 2>&1 && z=gzip;
+say NEED "$(uname -s)" "$m" "$z";
+read -r z k s h || exit 1;
+` + reserve + `
+e=$(if [ "$z" = gzip ]; then head -c "$k" | gzip -dc; else head -c "$k"; fi 2>&1 >"$t");
+` + whole + `
+if command -v sha256sum >/dev/null 2>&1; then
+ set -- $(sha256sum <"$t");
+` + undamaged + `
+fi;
+` + become
+
+// findPlace becomes the far half, by exec, if a wanted build is here, and is what
+// every script begins with. It wants the nonce in n, the hashes in hs, and in l what
+// else the far half is told.
 //
 // The private directory is one that ls says is ours alone. In a directory of all
 // users, such as /tmp, its sticky bit keeps others from replacing it, and a name
@@ -24,8 +42,8 @@ import (
 //	try     finds out whether d will do: an empty program runs (it does not on a
 //	        file system mounted noexec), and there is room for $s octets (df does not
 //	        know quotas); then it is reserved, and t is its name
-const script = `
-n=$1; shift; hs=$*; t=; code=; why=; umask 077; set -f;
+const findPlace = `
+t=; code=; why=; umask 077; set -f;
 say() { echo "BODKIN $n $*"; };
 u=$(id -u); m=$(uname -m); c=${XDG_CACHE_HOME:-${HOME:+$HOME/.cache}};
 mine() {
@@ -43,7 +61,7 @@ places() {
 look() {
  for h in $hs; do
  f=$d/bodkin-$m-$h;
- [ -f "$f" ] && [ -x "$f" ] && mine "$d" && exec "$f" far --nonce "$n";
+ [ -f "$f" ] && [ -x "$f" ] && mine "$d" && exec "$f" far --nonce "$n" $l;
  done;
  return 1;
 };
@@ -62,9 +80,10 @@ try() {
  rm -f "$t"; t=; no nospace "has no room for $s octets";
 };
 places look;
-z=plain; command -v gzip >/dev/null 2>&1 && z=gzip;
-say NEED "$(uname -s)" "$m" "$z";
-read -r z k s h || exit 1;
+`
+
+// reserve makes t, a file of s octets in a directory d that will do.
+const reserve = `
 [ "$c" ] && mkdir -p "$c" 2>/dev/null;
 places try;
 if [ -z "$t" ] && d=$(mktemp -d /tmp/bodkin.XXXXXX 2>/dev/null); then
@@ -72,19 +91,30 @@ if [ -z "$t" ] && d=$(mktemp -d /tmp/bodkin.XXXXXX 2>/dev/null); then
 fi;
 [ "$t" ] || { say FAIL "$code" "$why"; exit 1; };
 say SEND "$d";
-e=$(if [ "$z" = gzip ]; then head -c "$k" | gzip -dc; else head -c "$k"; fi 2>&1 >"$t");
+`
+
+// whole goes on if t has s octets; e is what the programs said that wrote it.
+const whole = `
 g=$(wc -c <"$t");
 if [ "$g" -eq "$s" ]; then :; else
  rm -f "$t"; say FAIL short "$d got $g of $s octets $e"; exit 1;
 fi;
-if command -v sha256sum >/dev/null 2>&1; then
- set -- $(sha256sum <"$t");
- [ "$1" = "$h" ] || { rm -f "$t"; say FAIL hash "$1 instead of $h"; exit 1; };
-fi;
+`
+
+// undamaged goes on if $1, the hash of t, is h.
+const undamaged = `
+[ "$1" = "$h" ] || { rm -f "$t"; say FAIL hash "$1 instead of $h"; exit 1; };
+`
+
+// become puts t in its place, and becomes the far half.
+const become = `
 f=$d/bodkin-$m-$h;
-chmod 700 "$t" && mv -f "$t" "$f" && exec "$f" far --nonce "$n";
+chmod 700 "$t" && mv -f "$t" "$f" && exec "$f" far --nonce "$n" $l;
 say FAIL notrun "$f"; exit 1
 `
+
+// oneLine takes the line ends out of a script, and what indents it.
+func oneLine(script string) string { return strings.Join(strings.Fields(script), " ") }
 
 // NewNonce returns a nonce for one connection: 128 random bits in hexadecimal.
 func NewNonce() string {
@@ -100,8 +130,7 @@ func NewNonce() string {
 // The command ends in " bodkin NONCE HASH...", by which a far half that runs as a
 // forced command instead of it finds the nonce.
 func Command(nonce string, hashes ...string) string {
-	line := strings.Join(strings.Fields(strings.ReplaceAll(script, "\n", " ")), " ")
-	return "exec /bin/sh -c '" + line + "' bodkin " + nonce + " " + strings.Join(hashes, " ")
+	return "exec /bin/sh -c '" + oneLine(script) + "' bodkin " + nonce + " " + strings.Join(hashes, " ")
 }
 
 var (

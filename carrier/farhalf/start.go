@@ -20,6 +20,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/bodkin-net/bodkin/carrier"
 )
@@ -28,15 +29,25 @@ import (
 // the link itself; this one changes when the line's meaning does.
 const version = "1"
 
-// Options say what Start needs to know.
+// Options say what Start and StartInShell need to know.
 type Options struct {
-	Nonce  string // the one in the command
+	Nonce  string // the one in the command; StartInShell makes one if it is empty
 	Builds Builds // what can be sent
 
 	// Progress, if not nil, is called while a build is sent, from another
-	// goroutine, with octets on the wire; the last call has done equal to total.
-	// Start returns after that.
+	// goroutine, with octets of the compressed build; the last call has done equal
+	// to total. Start returns after that.
 	Progress func(done, total int64)
+
+	// LineEnd is what a line ends in that is typed into a shell: "\r", which stands
+	// for itself if it is empty, is what the key of a terminal sends; a shell on a
+	// pipe wants "\n".
+	LineEnd string
+
+	// Silence is how long a shell, or what was started by it, may say nothing; a
+	// minute if it is zero. Time for slow lines is added where much is sent. Start
+	// knows no such limit.
+	Silence time.Duration
 }
 
 // A Result says what Start did.
@@ -59,16 +70,26 @@ func Start(ctx context.Context, s carrier.Stream, o Options) (carrier.Stream, Re
 
 // start leads the dialogue, and makes the Stream of what follows it.
 func start(ctx context.Context, st *starting) (carrier.Stream, error) {
-	s := st.Stream
-	stop := context.AfterFunc(ctx, func() { s.Close() })
+	closing := st.Stream.Close
+	stop := context.AfterFunc(ctx, func() { closing() })
 	st.dialogue = newDialogue(st.Nonce)
+	if st.shellScript != "" {
+		st.silence = listen(st.Silence, func() { closing() })
+	}
 	err := st.run()
+	if st.silence != nil && st.silence.stop() {
+		err = st.silent()
+	}
 	if !stop() && ctx.Err() != nil {
 		err = fmt.Errorf("far half: waiting for it to start: %w%s", context.Cause(ctx), st.saying())
 	}
 	if err != nil {
-		s.Close()
+		closing()
 		return carrier.Stream{}, err
+	}
+	s := st.Stream
+	if st.dialogue.afterCR {
+		s.ReadWriteCloser = &afterCR{Stream: st.Stream}
 	}
 	return carrier.Unread(s, st.dialogue.buf), nil
 }
@@ -77,13 +98,20 @@ func start(ctx context.Context, st *starting) (carrier.Stream, error) {
 type starting struct {
 	carrier.Stream
 	Options
-	command  string // another program than bodkin is to be started
-	dialogue *dialogue
-	result   Result
+	command     string // another program than bodkin is to be started
+	shellScript string // what a shell is to run; empty: ssh has started it
+	dialogue    *dialogue
+	silence     *silence // nil where there is no limit
+	waiting     string   // the verb waited for
+	heard       int64    // octets that came
+	result      Result
 }
 
 func (st *starting) run() error {
-	if st.command != "" {
+	switch {
+	case st.shellScript != "":
+		return st.runInShell()
+	case st.command != "":
 		return st.runProgram()
 	}
 	m, err := st.wait("READY", "NEED")
@@ -91,10 +119,15 @@ func (st *starting) run() error {
 		return err
 	}
 	if m.verb == "NEED" {
-		if m, err = st.upload(m.args[0], m.args[1], m.args[2] == "gzip"); err != nil {
+		if m, err = st.upload(m); err != nil {
 			return err
 		}
 	}
+	return checkVersion(m)
+}
+
+// checkVersion checks what READY says.
+func checkVersion(m message) error {
 	if m.args[0] != version {
 		return &carrier.RefusedError{
 			Layer:  "far half",
@@ -107,6 +140,7 @@ func (st *starting) run() error {
 
 // wait reads until one of the verbs comes, or FAIL.
 func (st *starting) wait(verbs ...string) (message, error) {
+	st.waiting = verbs[0]
 	buf := make([]byte, 8192)
 	for {
 		m, ok, err := st.dialogue.next()
@@ -125,28 +159,34 @@ func (st *starting) wait(verbs ...string) (message, error) {
 		}
 		n, err := st.Read(buf)
 		st.dialogue.push(buf[:n])
+		st.heard += int64(n)
+		if n > 0 && st.silence != nil {
+			st.silence.heard()
+		}
 		if n == 0 && err != nil {
 			return message{}, st.ended(err)
 		}
 	}
 }
 
+// prepare returns what NEED asks for, and the line that goes before it.
+func (st *starting) prepare(need message) (header string, payload []byte, err error) {
+	build, err := st.Builds.pick(need.args[0], need.args[1])
+	if err != nil {
+		return "", nil, err
+	}
+	how := need.args[2]
+	payload, err = build.read(how == "gzip")
+	return fmt.Sprintf("%s %d %d %s", how, len(payload), build.Size, build.Hash), payload, err
+}
+
 // upload answers NEED, and returns the message READY.
-func (st *starting) upload(system, machine string, zip bool) (message, error) {
-	build, err := st.Builds.pick(system, machine)
+func (st *starting) upload(need message) (message, error) {
+	header, payload, err := st.prepare(need)
 	if err != nil {
 		return message{}, err
 	}
-	payload, err := build.read(zip)
-	if err != nil {
-		return message{}, err
-	}
-	how := "plain"
-	if zip {
-		how = "gzip"
-	}
-	header := fmt.Sprintf("%s %d %d %s\n", how, len(payload), build.Size, build.Hash)
-	if _, err := st.Write([]byte(header)); err != nil {
+	if _, err := st.Write([]byte(header + "\n")); err != nil {
 		return message{}, st.ended(err)
 	}
 	m, err := st.wait("SEND")
