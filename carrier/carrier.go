@@ -11,6 +11,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"time"
 )
 
 // A Stream is one open connection to the peer: octets in order, both ways.
@@ -26,6 +27,23 @@ type Stream struct {
 	// Unsafe holds the octets that the way here may eat or change. It is empty
 	// for ssh and TCP, and not for a tty.
 	Unsafe ByteSet
+
+	// Rate is what the way here carries, in octets per second, where it was found to
+	// be so slow that whoever waits for an answer must wait longer; else 0.
+	Rate float64
+}
+
+// queueSize is what may lie in front of an answer, in octets: what TCP keeps unsent
+// and what is under way.
+const queueSize = 128 << 10
+
+// Patience is how much longer than usual an answer may take here, for what lies in
+// front of it on a slow way.
+func (s Stream) Patience() time.Duration {
+	if s.Rate <= 0 {
+		return 0
+	}
+	return time.Duration(min(queueSize/s.Rate, 1e6) * float64(time.Second))
 }
 
 // A Hop goes one step further: it takes a Stream that reaches one place and

@@ -35,7 +35,7 @@ func (l *Link) keep() {
 			}
 		case <-tick.C:
 			switch silence := time.Since(l.opened) - time.Duration(l.heard.Load()); {
-			case silence >= deadAfter:
+			case silence >= deadAfter+l.stream.Patience():
 				l.fail(ErrSilent)
 				l.stream.Close() // wakes the reader and the writer; Close is not for the keeper to call
 				return

@@ -13,7 +13,8 @@ import (
 	"github.com/bodkin-net/bodkin/tunnel"
 )
 
-// What spec.md leaves to an implementation, or recommends.
+// What spec.md leaves to an implementation, or recommends. To each of the waits comes
+// the Stream's own Patience.
 const (
 	helloTimeout  = 20 * time.Second
 	idleBeforeAsk = 10 * time.Second // of silence, then an echo request
@@ -25,8 +26,9 @@ const (
 	readSize = 512 << 10
 )
 
-// ErrSilent ends a link whose peer has not been heard for 30 seconds.
-var ErrSilent = errors.New("native: nothing heard from the peer for 30 seconds")
+// ErrSilent ends a link whose peer has not been heard for 30 seconds, or longer on a
+// slow way.
+var ErrSilent = errors.New("native: nothing heard from the peer for too long")
 
 // A Link is a tunnel.Port to the peer's Port.
 type Link struct {
@@ -131,7 +133,8 @@ func Accept(ctx context.Context, s carrier.Stream, answer func(peer Hello) (Hell
 
 // within runs fn, and closes s to wake it when ctx or the hello's time ends.
 func within(ctx context.Context, s carrier.Stream, fn func() error) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, helloTimeout, errors.New("native: no hello from the peer in 20 seconds"))
+	wait := helloTimeout + s.Patience()
+	ctx, cancel := context.WithTimeoutCause(ctx, wait, fmt.Errorf("native: no hello from the peer in %.0f seconds", wait.Seconds()))
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { s.Close() })
 	err := fn()
