@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/bodkin-net/bodkin/carrier"
@@ -110,12 +111,15 @@ func (st *starting) refused(reason, hint string, err error) error {
 	return &carrier.RefusedError{Layer: "far half", Reason: reason, Hint: hint, Err: err}
 }
 
-// saying is what the far side printed last, as the end of a sentence.
+// saying is what the far side printed last, as the end of a sentence. An echo of what
+// was typed is not it.
 func (st *starting) saying() string {
 	st.dialogue.said.Write(st.dialogue.buf)
 	st.dialogue.buf = nil
-	if last := st.dialogue.said.Last(); last != "" {
-		return fmt.Sprintf("; the far side said: %q", last)
+	for _, line := range slices.Backward(st.dialogue.said.Lines()) {
+		if !strings.Contains(line, st.Nonce) {
+			return fmt.Sprintf("; the far side said: %q", line)
+		}
 	}
 	return ""
 }
