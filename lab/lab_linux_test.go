@@ -24,31 +24,47 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// shared is the lab of the tests that leave it as they found it.
-var shared struct {
+// A commonLab is made when the first test asks for it.
+type commonLab struct {
 	once sync.Once
 	lab  *Lab
 	err  error
 }
+
+// shared is the lab of the tests that leave it as they found it, and closed that of
+// those that need a firewall that passes nothing.
+var shared, closed commonLab
 
 func TestMain(m *testing.M) {
 	if os.Getenv("LAB_TEST_HOLD") != "" {
 		hold()
 	}
 	code := m.Run()
-	if shared.lab != nil {
-		shared.lab.Close()
+	for _, l := range []*Lab{shared.lab, closed.lab} {
+		if l != nil {
+			l.Close()
+		}
 	}
 	os.Exit(code)
 }
 
 func sharedLab(t *testing.T) *Lab {
 	t.Helper()
-	shared.once.Do(func() { shared.lab, shared.err = New(context.Background(), Options{Direct: true}) })
-	if shared.err != nil {
-		t.Fatal(shared.err)
+	return shared.get(t, Options{Direct: true})
+}
+
+func closedLab(t *testing.T) *Lab {
+	t.Helper()
+	return closed.get(t, Options{Closed: true})
+}
+
+func (c *commonLab) get(t *testing.T, o Options) *Lab {
+	t.Helper()
+	c.once.Do(func() { c.lab, c.err = New(context.Background(), o) })
+	if c.err != nil {
+		t.Fatal(c.err)
 	}
-	return shared.lab
+	return c.lab
 }
 
 func TestLogin(t *testing.T) {

@@ -13,9 +13,10 @@ import (
 
 // A typist talks telnet by hand: it refuses every option and shows the rest.
 type typist struct {
-	t     *testing.T
-	conn  net.Conn
-	shown strings.Builder
+	t      *testing.T
+	conn   net.Conn
+	echo   bool // it lets the peer echo instead of refusing that too
+	binary bool // it asked for BINARY both ways, and takes the answers
 }
 
 // typistAt dials a telnet server from a machine.
@@ -78,11 +79,16 @@ func (y *typist) until(done func(string) bool) (string, error) {
 				case iac:
 					text.WriteByte(iac)
 				case will, wont:
-					if option := next(); verb == will {
+					option := next()
+					switch {
+					case option == optBinary && y.binary:
+					case verb == will && option == optEcho && y.echo:
+						y.conn.Write([]byte{iac, do, option})
+					case verb == will:
 						y.conn.Write([]byte{iac, dont, option})
 					}
 				case do, dont:
-					if option := next(); verb == do {
+					if option := next(); verb == do && !(option == optBinary && y.binary) {
 						y.conn.Write([]byte{iac, wont, option})
 					}
 				}
