@@ -47,22 +47,22 @@ func newNegotiation(us, him []byte) negotiation {
 // happen takes event e on an option and appends what it makes us say. It reports
 // whether it changed or said anything.
 func (s *side) happen(out []byte, option byte, e event) ([]byte, bool) {
-	before := s.options[option]
-	step := before.after(e, s.agree.Has(option))
+	before, agree := s.options[option], s.agree.Has(option)
+	if e == heardYes && before == no && !agree {
+		if s.refused.Has(option) {
+			return out, false
+		}
+		s.refused.Add(option)
+	}
+	step := before.after(e, agree)
 	s.options[option] = step.next
 	switch step.say {
 	case sayYes:
-		return append(out, iac, s.yes, option), true
+		out = append(out, iac, s.yes, option)
 	case sayNo:
-		if step == refuse {
-			if s.refused.Has(option) {
-				return out, false
-			}
-			s.refused.Add(option)
-		}
-		return append(out, iac, s.no, option), true
+		out = append(out, iac, s.no, option)
 	}
-	return out, step.next != before
+	return out, step.say != sayNothing || step.next != before
 }
 
 // waiting reports whether an answer to one of our requests is due.

@@ -184,6 +184,7 @@ func (c *Conn) decode(dst, raw []byte) (wrote, took int) {
 func (c *Conn) obey(command command) error {
 	c.mu.Lock()
 	defer c.unlock()
+	owed := len(c.outbox)
 	if command.verb == sb {
 		c.outbox = c.options.hearSub(c.outbox, command.option, command.sub)
 	} else {
@@ -191,10 +192,12 @@ func (c *Conn) obey(command command) error {
 		c.decoder.setBinary(c.options.him.options[optBinary] == yes)
 	}
 	if allowed := maxAnswers + c.data/dataPerAnswer; int64(c.options.said) > allowed {
+		c.outbox = c.outbox[:owed]
 		return refused("more than %d telnet answers were asked for", allowed)
 	}
 	if len(c.outbox) > maxOutbox {
-		return refused("%d octets of telnet answers were asked for, and not taken", len(c.outbox))
+		c.outbox = c.outbox[:owed]
+		return refused("%d octets of telnet answers were asked for, and not taken", owed)
 	}
 	c.sendOutbox()
 	return nil
