@@ -1,0 +1,201 @@
+package tls
+
+import (
+	cryptotls "crypto/tls"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/bodkin-net/bodkin/carrier"
+)
+
+// closeTime is how long a goodbye may take that the peer does not read.
+const closeTime = time.Second
+
+// A conn is the ReadWriteCloser of a Stream inside TLS.
+type conn struct {
+	tls  *cryptotls.Conn
+	wire *wire
+
+	// strict: an end without a goodbye is no orderly end.
+	strict bool
+
+	mu      sync.Mutex   // one writer at a time
+	plain   []byte       // part of a record, gathered from small buffers
+	writing atomic.Int32 // calls of Write and WriteBuffers
+
+	closed atomic.Bool
+	shut   atomic.Bool   // nothing more is to be written
+	ending sync.Once     // starts the goodbye
+	ended  chan struct{} // closed when the goodbye is out, or cannot be
+}
+
+// newConn makes a Stream of a connection whose handshake is done.
+func newConn(t *cryptotls.Conn, w *wire, strict bool) carrier.Stream {
+	w.gather()
+	return carrier.Stream{ReadWriteCloser: &conn{tls: t, wire: w, strict: strict, ended: make(chan struct{})}}
+}
+
+// Read returns what was proved to be the peer's own, up to 16 KiB of it. io.EOF is the
+// peer's goodbye. If the way ends without one the error wraps io.ErrUnexpectedEOF, or is
+// what the Stream below says of it; and ErrDamaged if what came is not what was sent.
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.tls.Read(b)
+	if err != nil {
+		err = c.failure(err)
+		var damaged *damagedError
+		if errors.As(err, &damaged) {
+			c.endWrites() // takes the alert along
+		}
+	}
+	return n, err
+}
+
+// Write writes b in records of 16 KiB, four of them in one Write below.
+func (c *conn) Write(b []byte) (n int, err error) {
+	unlock, err := c.lock()
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	for sent := 0; ; {
+		m := min(len(b)-sent, maxRecord)
+		flushed, err := c.record(b[sent:sent+m], sent+m == len(b))
+		sent += m
+		switch {
+		case err != nil:
+			return n, err
+		case flushed:
+			n = sent
+		}
+		if sent == len(b) {
+			return n, nil
+		}
+	}
+}
+
+// WriteBuffers writes the buffers in their order, in records as full as can be, as
+// Write does.
+func (c *conn) WriteBuffers(buffers net.Buffers) error {
+	unlock, err := c.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	c.plain = c.plain[:0]
+	for _, b := range buffers {
+		for len(b) > 0 {
+			if len(c.plain) == 0 && len(b) >= maxRecord { // as it lies there
+				if _, err := c.record(b[:maxRecord], false); err != nil {
+					return err
+				}
+				b = b[maxRecord:]
+				continue
+			}
+			n := min(len(b), maxRecord-len(c.plain))
+			c.plain = append(c.plain, b[:n]...)
+			b = b[n:]
+			if len(c.plain) == maxRecord {
+				if _, err := c.record(c.plain, false); err != nil {
+					return err
+				}
+				c.plain = c.plain[:0]
+			}
+		}
+	}
+	_, err = c.record(c.plain, true)
+	return err
+}
+
+// lock makes the caller the only writer until unlock.
+func (c *conn) lock() (unlock func(), err error) {
+	c.writing.Add(1)
+	c.mu.Lock()
+	switch {
+	case c.closed.Load():
+		err = net.ErrClosed
+	case c.shut.Load():
+		err = errShut
+	}
+	if err != nil {
+		c.unlock()
+		return nil, err
+	}
+	return c.unlock, nil
+}
+
+var errShut = errors.New("tls: writing after CloseWrite")
+
+func (c *conn) unlock() {
+	c.mu.Unlock()
+	c.writing.Add(-1)
+}
+
+// record queues one record, and flushes if it is the last or the queue is full.
+func (c *conn) record(b []byte, last bool) (flushed bool, err error) {
+	if len(b) > 0 {
+		if _, err := c.tls.Write(b); err != nil {
+			return false, c.failure(err)
+		}
+	}
+	if !last && !c.wire.full() {
+		return false, nil
+	}
+	if err := c.wire.flush(); err != nil {
+		return false, c.failure(err)
+	}
+	return true, nil
+}
+
+// CloseWrite says goodbye to the peer, whose Read meets io.EOF; ours goes on (RFC 8446,
+// section 6.1). It does not wait for a peer that reads nothing.
+func (c *conn) CloseWrite() error {
+	if c.closed.Load() {
+		return net.ErrClosed
+	}
+	c.endWrites()
+	return nil
+}
+
+// endWrites sends the goodbye, once, after what is being written. Close waits for it.
+func (c *conn) endWrites() {
+	c.shut.Store(true)
+	c.ending.Do(func() {
+		go func() {
+			defer close(c.ended)
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.tls.CloseWrite() // fails if an alert has gone instead
+			c.wire.flush()
+		}()
+	})
+}
+
+// Close says goodbye and closes the Stream below. A peer that reads nothing holds it up
+// for a second at most, and a Write that is under way not at all: that is given up.
+func (c *conn) Close() error {
+	if c.closed.Swap(true) {
+		<-c.ended
+		return nil
+	}
+	busy := c.writing.Load() > 0
+	c.endWrites()
+	if !busy {
+		timer := time.NewTimer(closeTime)
+		select {
+		case <-c.ended:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+	err := c.wire.below.Close()
+	<-c.ended
+	return err
+}
+
+var _ interface {
+	carrier.BuffersWriter
+	carrier.CloseWriter
+} = (*conn)(nil)
