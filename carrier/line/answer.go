@@ -1,0 +1,60 @@
+package line
+
+import (
+	"context"
+	"time"
+)
+
+// answer is Accept's part. It remembers little and has no clock but that of silence:
+// each question is answered as it comes, and the last of several that came at once.
+// Who asks has the nonce of this half; before that many may say hello, copies from
+// old logs among them.
+func (t *talk) answer(ctx context.Context) (Measured, error) {
+	known := false // whose hello was answered has asked on
+	for {
+		m, ok, err := t.hear(ctx, time.Time{}, 0)
+		if err != nil {
+			return Measured{}, err
+		}
+		if !ok || known && m.nonce != t.dialler {
+			continue
+		}
+		t.dialler, known = m.nonce, known || m.kind != hello
+		reply := message{kind: m.kind, attempt: m.attempt, ends: m.ask && t.lines(), ask: m.ask}
+		switch m.kind {
+		case hello:
+			reply.version, reply.nonce = version, t.accepter
+			reply.wish, reply.set = t.options.Coding, t.stream.Unsafe
+			t.queued = t.text(reply)
+		case head:
+			t.never = never(t.never, m.set)
+		case tail:
+			t.queued = t.judge(reply)
+		case begin:
+			t.queued = t.text(reply)
+			return t.begin(ctx, m)
+		}
+	}
+}
+
+// judge answers the pattern that has just ended.
+func (t *talk) judge(reply message) []byte {
+	m := t.heading
+	theirs := tried(t.never, m.parts&outRest != 0, m.parts&outHigh != 0)
+	ours := tried(t.never, m.parts&inRest != 0, m.parts&inHigh != 0)
+	reply.set = newPattern(dialling, theirs).unsafe(t.between)
+	reply.ruler = uint16(min(rulerIn(t.between), longRuler))
+	return t.test(reply, min(int(m.ruler), longRuler), newPattern(accepting, ours))
+}
+
+// begin takes what the asking half has chosen. It waits until its own begin is on its
+// way: data follow.
+func (t *talk) begin(ctx context.Context, m message) (measured Measured, err error) {
+	if measured.In, err = m.out.way(never(t.heading.set, t.heading.set), t.options.Coding); err != nil {
+		return Measured{}, err
+	}
+	if measured.Out, err = m.in.way(t.never, t.options.Coding); err != nil {
+		return Measured{}, err
+	}
+	return measured, t.flush(ctx)
+}

@@ -1,0 +1,267 @@
+package line
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	// firstWait is how long the first question of a kind goes unanswered before it is
+	// asked again, and laterWait the others, where all that is sent takes no time: a
+	// far half that starts late is found soon, and a question is 30 octets.
+	firstWait = time.Second
+	laterWait = 2 * time.Second
+
+	// chatterWait is when a question is repeated though something else keeps coming.
+	chatterWait = 10 * time.Second
+
+	// slowAnswer is when an answer is asked for again: the far half may have been late
+	// with the first, which says nothing of the way.
+	slowAnswer = 250 * time.Millisecond
+
+	// rulerRate, in octets per second, is from where rulers are cheap: two take two
+	// seconds.
+	rulerRate = 4000
+)
+
+// A style is how a question is asked: who ends lines, and how long its ruler is.
+type style struct {
+	ends  bool // the one who asks
+	ask   bool // the one who answers
+	ruler int
+}
+
+// atLeast returns the styles in which a question is asked in turn, where base may be
+// enough. A way that delivers whole lines only is known by that: the question that
+// had no line end is not answered.
+func (t *talk) atLeast(base style) []style {
+	styles := []style{base}
+	if t.lines() && !base.ends {
+		styles = append(styles, style{ends: true, ask: base.ask})
+	}
+	if t.lines() && !base.ask {
+		styles = append(styles, style{ends: true, ask: true})
+	}
+	return styles
+}
+
+// An asker is the dialling half of a talk.
+type asker struct {
+	*talk
+	wish   Coding       // what either user insists on
+	number byte         // of the next question
+	said   [256]attempt // the questions, by number
+
+	roundTrip time.Duration // the shortest; 0: none yet
+	rate      float64       // octets per second, at least; 0: not known
+}
+
+// An attempt is what is remembered of a question.
+type attempt struct {
+	style
+	at     time.Time
+	heard  int // octets heard before it
+	length int // its own
+
+	elapsed time.Duration // until its answer came
+}
+
+// ask is Dial's part.
+func (t *talk) ask(ctx context.Context) (Measured, error) {
+	a := &asker{talk: t, wish: t.options.Coding}
+	if err := a.greet(ctx); err != nil {
+		return Measured{}, err
+	}
+	out, in, err := a.try(ctx)
+	if err != nil {
+		return Measured{}, err
+	}
+	m := Measured{RoundTrip: a.roundTrip, Rate: a.rate}
+	if m.Out, err = out.choose(a.wish); err != nil {
+		return Measured{}, err
+	}
+	if m.In, err = in.choose(a.wish); err != nil {
+		return Measured{}, err
+	}
+	return m, a.begin(ctx, message{
+		kind: begin, attempt: a.number, ends: out.ends, ask: in.ends, nonce: a.dialler,
+		out: m.Out.route(), in: m.In.route(),
+	})
+}
+
+// greet exchanges nonces and what the two sides know.
+func (a *asker) greet(ctx context.Context) error {
+	var base style
+	for range 2 {
+		m, used, err := a.question(ctx, hello, a.atLeast(base), func(number byte, s style) []byte {
+			return a.text(message{kind: hello, attempt: number, ends: s.ends, ask: s.ask, version: version, nonce: a.dialler})
+		})
+		if err != nil {
+			return err
+		}
+		if m.version != version {
+			return refuse("the far half speaks version %d of this, we speak %d", m.version, version)
+		}
+		if a.wish == Auto {
+			a.wish = m.wish
+		}
+		if a.wish > Armour || m.wish != Auto && m.wish != a.wish {
+			return refuse("the far side insists on %v, this one on %v", m.wish, a.wish)
+		}
+		if without(own, m.set) != own {
+			return refuse("the far side says that not even letters and digits arrive")
+		}
+		a.accepter, a.never = m.nonce, never(a.never, m.set)
+		if used.elapsed < slowAnswer {
+			break
+		}
+		base = style{ends: used.ends, ask: used.ask}
+	}
+	return nil
+}
+
+// try exchanges patterns, and returns what was found.
+func (a *asker) try(ctx context.Context) (out, in finding, err error) {
+	first := allParts
+	if !a.lines() {
+		first = outRest | inRest
+	}
+	used, err := a.test(ctx, first, a.atLeast(style{}), &out, &in)
+	if err != nil {
+		return out, in, err
+	}
+	base := style{ends: used.ends, ask: used.ask}
+	switch {
+	case !a.lines():
+		// Where bit 7 arrives, 0x80 to 0x9f are no controls.
+		var second parts
+		if without(sevenths, out.unsafe()) == sevenths {
+			second |= outHigh
+		}
+		if without(sevenths, in.unsafe()) == sevenths {
+			second |= inHigh
+		}
+		if second != 0 {
+			_, err = a.test(ctx, second, []style{base}, &out, &in)
+		}
+	case a.rate >= rulerRate:
+		base.ruler = longRuler
+		_, err = a.test(ctx, 0, []style{base, {true, true, longRuler}, {true, true, 0}}, &out, &in)
+	}
+	return out, in, err
+}
+
+// sevenths is most of what has bit 7, and no control without it.
+var sevenths = between(0xa1, 0xfe)
+
+// test exchanges patterns of the parts and adds what was found to out and in.
+func (a *asker) test(ctx context.Context, which parts, styles []style, out, in *finding) (attempt, error) {
+	ours := tried(a.never, which&outRest != 0, which&outHigh != 0)
+	theirs := tried(a.never, which&inRest != 0, which&inHigh != 0)
+	_, used, err := a.question(ctx, tail, styles, func(number byte, s style) []byte {
+		return a.talk.test(message{
+			attempt: number, ends: s.ends, ask: s.ask, nonce: a.dialler,
+			parts: which, ruler: uint16(s.ruler), set: a.stream.Unsafe,
+		}, s.ruler, newPattern(dialling, ours))
+	})
+	if err != nil {
+		return used, err
+	}
+	out.add(ours, a.heading.set, used.ends, used.ruler, int(a.heading.ruler))
+	in.add(theirs, newPattern(accepting, theirs).unsafe(a.between), used.ask, used.ruler, rulerIn(a.between))
+	return used, nil
+}
+
+// begin says begin once, and hears it once. Neither half sends anything but data
+// after it, so whatever of the talk is still under way comes before.
+func (a *asker) begin(ctx context.Context, m message) error {
+	a.queued = a.text(m)
+	patience := a.patience(len(a.queued))
+	for {
+		m, _, err := a.hear(ctx, time.Time{}, patience)
+		if err != nil || m.kind == begin {
+			return err
+		}
+	}
+}
+
+// patience is how long octets may take for the way there, twice what they should.
+func (a *asker) patience(octets int) time.Duration {
+	if a.rate == 0 {
+		return 0
+	}
+	return time.Duration(2 * float64(octets) / a.rate * float64(time.Second))
+}
+
+// question asks, in the styles in turn, until any attempt is answered. It returns the
+// answer and the attempt, whose style is made enough for the way: the one of the
+// attempt that was answered if it was the last; else the answer may have come
+// because of what a later one sent, and those count too.
+func (a *asker) question(ctx context.Context, answer kind, styles []style, text func(number byte, s style) []byte) (message, attempt, error) {
+	for k := 0; ; k++ {
+		now := attempt{style: styles[k%len(styles)], at: time.Now(), heard: a.count}
+		a.queued = text(a.number, now.style)
+		now.length = len(a.queued)
+		a.said[a.number] = now
+		a.number++
+
+		wait := a.patience(now.length) + laterWait
+		if k == 0 {
+			wait += firstWait - laterWait
+		}
+		m, err := a.answerTo(ctx, answer, k, wait)
+		if err != nil {
+			return m, attempt{}, err
+		}
+		if m.kind == answer {
+			return m, a.account(m), nil
+		}
+	}
+}
+
+// answerTo returns the answer to the last attempt or one of the k before, or a
+// message of no kind when it is time to ask again.
+func (a *asker) answerTo(ctx context.Context, answer kind, k int, wait time.Duration) (message, error) {
+	at := time.Now()
+	for {
+		quiet := at
+		for _, t := range []time.Time{a.sent, a.news} {
+			if t.After(quiet) {
+				quiet = t
+			}
+		}
+		until := quiet.Add(wait)
+		if last := at.Add(max(chatterWait, 4*wait)); last.Before(until) {
+			until = last
+		}
+		if !time.Now().Before(until) {
+			if a.queued == nil && !a.writing {
+				return message{}, nil
+			}
+			until = time.Now().Add(wait) // the way has not taken it yet
+		}
+		m, ok, err := a.hear(ctx, until, wait)
+		if err != nil {
+			return m, err
+		}
+		if ok && m.kind == answer && int(a.number-1-m.attempt) <= k {
+			return m, nil
+		}
+	}
+}
+
+// account notes what an answer says of the way.
+func (a *asker) account(m message) attempt {
+	used := a.said[m.attempt]
+	elapsed := max(time.Since(used.at), time.Microsecond)
+	used.elapsed = elapsed
+	if a.roundTrip == 0 || elapsed < a.roundTrip {
+		a.roundTrip = elapsed
+	}
+	a.rate = max(a.rate, float64(used.length+a.count-used.heard)/elapsed.Seconds())
+	for n := m.attempt; n != a.number; n++ {
+		used.ends = used.ends || a.said[n].ends
+		used.ask = used.ask || a.said[n].ask
+	}
+	return used
+}
