@@ -336,3 +336,22 @@ func (u *Up) checkWay() error {
 	}
 	return CheckWay(u.Via, t)
 }
+
+// ParsePipeEnd reads where a byte pipe ends: host:port, or a TLS server.
+func ParsePipeEnd(s string) (Hop, error) {
+	if strings.HasPrefix(s, "tls://") {
+		return ParseTarget(s)
+	}
+	const hint = "write host:port, as in gw.example.org:22"
+	h := Hop{Scheme: TCP}
+	if strings.Contains(s, "://") {
+		return h, refuse(hint+", behind the hops", "%q is not where a pipe can end", s)
+	}
+	if err := h.parseAddress(s, s, hint); err != nil {
+		return h, err
+	}
+	if h.Port == 0 || h.User != "" {
+		return h, refuse(hint, "%q is not host:port", s)
+	}
+	return h, nil
+}

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"slices"
 	"time"
+
+	"github.com/bodkin-net/bodkin/carrier"
 )
 
 // keep is how many builds stay in the cache: this one, and the one before for
@@ -26,6 +28,18 @@ func Announce(w io.Writer, nonce string) error {
 	}
 	if _, err := io.WriteString(w, "BODKIN "+nonce+" READY "+version+"\n"); err != nil {
 		return fmt.Errorf("far half: announcing: %w", err)
+	}
+	return nil
+}
+
+// Fail says to the near half, in the place of Announce, why there is no far half: code
+// is one of those that the near half has a hint for, and text is for people.
+func Fail(w io.Writer, nonce, code, text string) error {
+	if !noncePattern.MatchString(nonce) {
+		return fmt.Errorf("far half: the nonce is not 32 hexadecimal digits")
+	}
+	if _, err := io.WriteString(w, "BODKIN "+nonce+" FAIL "+code+" "+carrier.Printable(text)+"\n"); err != nil {
+		return fmt.Errorf("far half: saying why it fails: %w", err)
 	}
 	return nil
 }

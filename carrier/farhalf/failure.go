@@ -28,6 +28,7 @@ var failures = map[string]struct{ reason, hint string }{
 	"nobase64":  {"the far side has nothing that decodes base64", "install coreutils, busybox or openssl there"},
 	"nohash":    {"the far side has nothing that checks SHA-256", "install coreutils, busybox or openssl there"},
 	"garbled":   {"the way to the far side lost part of what was typed", "look for a line without flow control, or for something that takes only short lines"},
+	"nokey":     {"the far half has no key that we could know it by", "make one there with `bodkin key new` or ssh-keygen, and pair the two: see bodkin help key"},
 	"notrun":    {"the far side took it but cannot put it in its place", hintInstall},
 }
 

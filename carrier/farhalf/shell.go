@@ -16,7 +16,7 @@ import (
 //	---------                              --------
 //	exec /bin/sh -c '...' nonce       -->  the one line that a login shell reads
 //	                                  <--  BODKIN nonce SHELL tty
-//	: 'n=$0; l=--line; trap ...'      -->  the script, whose end is ":"
+//	: 'l="--line"; hs="..."; n=$0'   -->  the script, whose end is ":"
 //	:                                 <--  BODKIN nonce NEED Linux x86_64 gzip
 //	: gzip 5012345 15012345 hash .    -->
 //	                                  <--  BODKIN nonce SEND /home/me/.cache/bodkin
@@ -43,7 +43,7 @@ import (
 // it says nothing for o.Silence. If ctx ends first, so does StartInShell. On an error
 // the Stream is closed, and whoever reads commands at its far side reads no more of us.
 func StartInShell(ctx context.Context, s carrier.Stream, o Options) (carrier.Stream, Result, error) {
-	st := newInShell(s, o, shellScriptFor(o.Builds))
+	st := newInShell(s, o, shellScriptFor(o.Builds, o.Open))
 	s, err := start(ctx, st)
 	return s, st.result, err
 }

@@ -131,7 +131,7 @@ func TestTypedIsPlain(t *testing.T) {
 	if len(line) > 250 {
 		t.Errorf("%d octets", len(line))
 	}
-	script := pieces(shellScriptFor(Builds{{Hash: strings.Repeat("ab", 32)}})+programInShellFor("it's"), "\n")
+	script := pieces(shellScriptFor(Builds{{Hash: strings.Repeat("ab", 32)}}, true)+programInShellFor("it's"), "\n")
 	for _, text := range []string{line, strings.ReplaceAll(script, "\n", "")} {
 		for _, b := range []byte(text) {
 			if b < ' ' || b > '~' || b == '!' {

@@ -61,7 +61,7 @@ func pieces(script, end string) string {
 // A hang-up is seen as the end of what there is to read, so that what was received by
 // then is removed.
 const shellScript = `
-n=$0; l=--line; trap : HUP;
+n=$0; trap : HUP;
 ` + findPlace + `
 u64() { { echo begin-base64 600 -; cat; echo ====; } | uudecode -o /dev/stdout; };
 bu64() { { echo begin-base64 600 -; cat; echo ====; } | busybox uudecode -o /dev/stdout; };
@@ -107,9 +107,14 @@ ready() {
 };
 ` + becomeProgram
 
-// shellScriptFor returns shellScript for the builds at hand.
-func shellScriptFor(bs Builds) string {
-	return `hs="` + strings.Join(bs.Hashes(), " ") + `"; ` + shellScript
+// shellScriptFor returns shellScript for the builds at hand, with the flags that the
+// far half gets.
+func shellScriptFor(bs Builds, open bool) string {
+	flags := "--line"
+	if open {
+		flags += " --insecure-accept-eavesdropping"
+	}
+	return `l="` + flags + `"; hs="` + strings.Join(bs.Hashes(), " ") + `"; ` + shellScript
 }
 
 // programInShellFor returns programInShell for a command line. Its octets other than

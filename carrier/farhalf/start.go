@@ -48,6 +48,10 @@ type Options struct {
 	// minute if it is zero. Time for slow lines is added where much is sent. Start
 	// knows no such limit.
 	Silence time.Duration
+
+	// Open has a far half that is started in a shell let in a near half that does not
+	// prove who it is ("--insecure-accept-eavesdropping").
+	Open bool
 }
 
 // A Result says what Start did.

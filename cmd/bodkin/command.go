@@ -48,7 +48,7 @@ It is for networks and machines that you may use. Ask their owners.`,
 	root.SetOut(out)
 	root.SetErr(errw)
 	root.AddCommand(upCommand(), statusCommand(), downCommand(), cleanCommand(), demoCommand(), farHalfCommand(), versionCommand(), manCommand())
-	root.AddCommand(standin.PPP(), standin.Slirp(version, software()), cotty.Command())
+	root.AddCommand(standin.PPP(), standin.Slirp(version, software()), cotty.Command(), pipeCommand())
 	root.AddCommand(
 		&cobra.Command{Use: privilege.Command, Hidden: true, Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return privilege.Serve() }},
 		&cobra.Command{Use: fdpassCommand + " SOCKET", Hidden: true, Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error { return passSocket(args[0]) }},
@@ -59,13 +59,23 @@ It is for networks and machines that you may use. Ask their owners.`,
 func upCommand() *cobra.Command {
 	var u config.Up
 	var program, near, far string
-	var exclude, dns, allow []string
+	var via, passwords, exclude, dns, allow []string
 	cmd := &cobra.Command{
-		Use:   "up [user@]host[:port] [CIDR...]",
+		Use:   "up TARGET [CIDR...]",
 		Short: "Bring a tunnel up",
 		Long: `Bring a tunnel up through an ssh login, and keep it until Ctrl-C, which puts the
 machine back as it was. Without a CIDR everything goes through it; with some, only
 those prefixes do, as with a VPN.
+
+TARGET is [user@]host[:port] for ssh; telnet://[user@]host for a telnet login; cmd:PROGRAM
+or tty:PROGRAM for a program that leads to a shell; bodkin://host:port or tls://host:port
+for a bodkin that waits there (bodkin far --listen). --via names the hops before it, each
+once, in their order: http://[user@]proxy:3128, https://, socks5://, socks4a://, telnet://
+(a telnet proxy), ssh:// (a jump host), tls://, cmd:PROGRAM, tty:PROGRAM, chat:FILE, and env
+for the proxy that the environment names (HTTPS_PROXY, ALL_PROXY, NO_PROXY).
+
+What goes over a way that ssh does not protect is put into TLS, and each half knows the
+other by its key: see bodkin key.
 
 The settings, keys, agent and known hosts of your own ssh are used. The far half of
 bodkin is put into ~/.cache/bodkin there once, or named in authorized_keys:
@@ -83,18 +93,26 @@ put, or a near side that wants its own pppd; bodkin speaks PPP to them. With --n
 
 Exit status: 0 after an orderly end, 1 for other errors, 2 for a wrong call, and by
 the layer that failed: 10 privilege, 11 reach, 12 ssh, 13 far half, 14 link,
-15 addresses, 16 device, 17 routes, 18 dns, 19 a tunnel that broke while up.`,
+15 addresses, 16 device, 17 routes, 18 dns, 19 a tunnel that broke while up, 20 proxy,
+21 login, 22 an answer that never came, 23 a connection closed in mid-dialogue, 24 line,
+25 key.`,
 		Example: `  bodkin up me@gw.example.org
   bodkin up me@office 10.0.0.0/8 --dns corp.example
   bodkin up -e 'ssh -F work.conf' gw -x 192.168.1.0/24
   bodkin up --far slirp me@gw.example.org
   bodkin up --far 'pppd notty noauth ms-dns 9.9.9.9' root@gw
   bodkin up --near nat --far tun root@home 192.168.7.0/24
+  bodkin up --via http://me@proxy:3128 me@gw.example.org
+  bodkin up --via telnet://tn-gw.corp telnet://me@home.example.org
   bodkin up --plan me@gw.example.org
   bodkin up -d me@gw.example.org && bodkin status`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := parseEmulators(&u, near, far); err != nil {
+				return err
+			}
+			secrets, err := parseWay(&u, args[0], via, passwords)
+			if err != nil {
 				return err
 			}
 			if err := parseUp(&u, args, program, exclude, dns, allow); err != nil {
@@ -105,15 +123,21 @@ the layer that failed: 10 privilege, 11 reach, 12 ssh, 13 far half, 14 link,
 				return plan(&u, cmd.OutOrStdout())
 			case u.Detach:
 				return detach.Run(cmd.Context(), cmd.ErrOrStderr(), func(ctx context.Context, ready func()) error {
-					return up(ctx, &u, cmd.ErrOrStderr(), ready)
+					return up(ctx, &u, secrets, cmd.ErrOrStderr(), ready)
 				})
 			}
-			return up(cmd.Context(), &u, cmd.ErrOrStderr(), func() {})
+			return up(cmd.Context(), &u, secrets, cmd.ErrOrStderr(), func() {})
 		},
 		ValidArgsFunction: completeHosts,
 	}
 	f := cmd.Flags()
 	f.StringVarP(&program, "ssh", "e", "ssh", "the ssh program and its options, as in rsync")
+	wayFlags(f, &via, &passwords)
+	f.StringVar(&u.Chat, "chat", "", "`FILE`: a chat script that logs in at the target, instead of what prompts look like")
+	f.StringVar(&u.Become, "become", "", "su or sudo, once logged in at the target's shell")
+	f.StringVar(&u.KnownAs, "known-as", "", "the `NAME` that the far side's key is known by in known_servers (default: the target's)")
+	f.BoolVar(&u.Open, "insecure-accept-eavesdropping", false, "go on though the far side does not prove who it is, on a way without ssh")
+	f.StringVar(&u.Coding, "line", "auto", "how octets go over a line that may change some: auto (measured), clean, escape, armour")
 	f.StringArrayVarP(&exclude, "exclude", "x", nil, "`CIDR` that does not go through the tunnel (repeat for more)")
 	f.StringArrayVar(&dns, "dns", []string{"auto"}, "names: auto, off, the `ADDR`ess of a resolver, or a domain (repeat for more)")
 	f.StringVar(&u.Name, "name", "bodkin0", "what to call the tunnel and its device")
@@ -129,6 +153,8 @@ the layer that failed: 10 privilege, 11 reach, 12 ssh, 13 far half, 14 link,
 	for _, side := range []string{"near", "far"} {
 		cmd.RegisterFlagCompletionFunc(side, cobra.FixedCompletions([]string{"tun", "nat", "pppd", "slirp", "cmd:", "tty:"}, cobra.ShellCompDirectiveNoFileComp))
 	}
+	cmd.RegisterFlagCompletionFunc("become", cobra.FixedCompletions([]string{"su", "sudo"}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.RegisterFlagCompletionFunc("line", cobra.FixedCompletions([]string{"auto", "clean", "escape", "armour"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.RegisterFlagCompletionFunc("dns", cobra.FixedCompletions([]string{"auto", "off"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.RegisterFlagCompletionFunc("allow", cobra.FixedCompletions([]string{"host", "link-local"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -145,9 +171,6 @@ func parseEmulators(u *config.Up, near, far string) (err error) {
 
 // parseUp makes a checked config of the arguments and flags.
 func parseUp(u *config.Up, args []string, program string, exclude, dns, allow []string) (err error) {
-	if u.Target, err = config.ParseTarget(args[0]); err != nil {
-		return err
-	}
 	if u.SSH, err = config.SplitProgram(program); err != nil {
 		return err
 	}

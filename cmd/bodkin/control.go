@@ -21,14 +21,18 @@ import (
 // A Status is what a running tunnel says of itself; its JSON is what `bodkin
 // status --json` prints.
 type Status struct {
-	Name      string         `json:"name"`
-	State     string         `json:"state"` // "connecting", "up", "stopping"
-	Target    string         `json:"target"`
-	PID       int            `json:"pid"`
-	Since     time.Time      `json:"since"`
-	Carrier   string         `json:"carrier"`   // "ssh to 198.51.100.22:22"
-	Encrypted bool           `json:"encrypted"` // between here and the far half
-	Near      string         `json:"near"`      // the emulators: "tun", "nat"
+	Name      string    `json:"name"`
+	State     string    `json:"state"` // "connecting", "up", "stopping"
+	Target    string    `json:"target"`
+	PID       int       `json:"pid"`
+	Since     time.Time `json:"since"`
+	Carrier   string    `json:"carrier"`   // "ssh to 198.51.100.22:22"
+	Encrypted bool      `json:"encrypted"` // between here and the far half
+
+	// Authenticated says that each end knows who the other is: by ssh, or by keys.
+	Authenticated bool `json:"authenticated"`
+
+	Near      string         `json:"near"` // the emulators: "tun", "nat"
 	Far       string         `json:"far"`
 	FarHalf   string         `json:"farHalf"` // its software
 	Device    string         `json:"device,omitempty"`

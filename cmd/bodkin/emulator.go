@@ -42,6 +42,9 @@ func (n *near) hello() native.Hello {
 	if n.config.Near.Foreign() {
 		h.Receives.MTU = pppMTU
 	}
+	if n.stream.Rate > 0 { // no packet keeps a slow line to itself for long
+		h.Receives.MTU = slowMTU
+	}
 	if n.config.Far.Kind == config.Tun {
 		h.Asks |= native.AskKernel
 	}

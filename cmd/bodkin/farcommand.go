@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"os"
 	"os/signal"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/bodkin-net/bodkin/carrier/command"
 	"github.com/bodkin-net/bodkin/carrier/farhalf"
-	"github.com/bodkin-net/bodkin/carrier/tcp"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/endpoint/usernat"
 	"github.com/bodkin-net/bodkin/link/native"
@@ -21,7 +19,7 @@ import (
 // forced command in authorized_keys names.
 func farHalfCommand() *cobra.Command {
 	var nonce, listen string
-	var kernel bool
+	var kernel, onLine, open, plain bool
 	var allow, only, deny []string
 	cmd := &cobra.Command{
 		Use:   farCommand,
@@ -44,7 +42,7 @@ this itself; as a forced command, the flags here decide.`,
 			// Ctrl-C of a terminal we happen to share is not for us.
 			signal.Ignore(os.Interrupt, syscall.SIGPIPE)
 			if listen != "" {
-				return f.listen(cmd.Context(), listen)
+				return f.listen(cmd.Context(), listen, open, plain)
 			}
 			f.grant = native.AskHost | native.AskLinkLocal | native.AskKernel
 			if nonce == "" {
@@ -59,23 +57,30 @@ this itself; as a forced command, the flags here decide.`,
 			if err != nil {
 				return err
 			}
+			f.stream = stream
+			if onLine {
+				return f.runInside(cmd.Context(), nonce, open)
+			}
 			if err := farhalf.Announce(stream, nonce); err != nil {
 				return err
 			}
 			go farhalf.Tidy()
-			f.stream = stream
 			return f.run(cmd.Context())
 		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&nonce, "nonce", "", "what the near half knows this start by")
-	flags.StringVar(&listen, "listen", "", "measure over a bare TCP port, one tunnel, unprotected")
+	flags.StringVar(&listen, "listen", "", "wait at a TCP `ADDRESS:PORT` for one near half, which comes by bodkin:// or tls://")
+	flags.BoolVar(&onLine, "line", false, "what the near half says when it started this in a shell")
+	flags.BoolVar(&open, "insecure-accept-eavesdropping", false, "let in a near half that does not prove who it is")
+	flags.BoolVar(&plain, "plain", false, "with --listen: unprotected, for measurements alone")
 	flags.BoolVar(&kernel, "kernel", false, "a kernel interface at this end instead of a userspace NAT (root)")
 	flags.StringArrayVar(&allow, "allow", nil, "open beside the default: host (the loopback and addresses of this machine), link-local")
 	flags.StringArrayVar(&only, "only", nil, "let the near half reach this `CIDR` only (repeat for more)")
 	flags.StringArrayVar(&deny, "deny", nil, "do not let it reach this `CIDR` (repeat for more)")
-	flags.MarkHidden("nonce")
-	flags.MarkHidden("listen")
+	for _, hidden := range []string{"nonce", "line", "plain"} {
+		flags.MarkHidden(hidden)
+	}
 	return cmd
 }
 
@@ -96,21 +101,4 @@ func parsePolicy(allow, only, deny []string) (p usernat.Policy, err error) {
 	}
 	p.Deny, err = parsePrefixes(deny)
 	return p, err
-}
-
-// listen serves one tunnel on a bare TCP port, for measurements.
-func (f *farHalf) listen(ctx context.Context, address string) error {
-	l, err := tcp.Listen(ctx, address)
-	if err != nil {
-		return err
-	}
-	defer l.Close()
-	defer context.AfterFunc(ctx, func() { l.Close() })()
-	s, err := l.Accept()
-	if err != nil {
-		return err
-	}
-	f.stream = s
-	f.grant = native.AskHost | native.AskLinkLocal | native.AskKernel
-	return f.run(ctx)
 }

@@ -127,31 +127,45 @@ func (n *near) renouncePrivilege(context.Context) error {
 
 // connect makes the continuous connection to the far half.
 func (n *near) connect(ctx context.Context) error {
-	if n.config.Target.Scheme == config.TCP {
+	switch t := n.config.Target; {
+	case t.Scheme == config.TCP:
 		return n.connectTCP(ctx)
+	case t.Scheme != config.SSH:
+		return n.connectInside(ctx)
 	}
-	builds, err := farhalf.Find(n.config.FarBinary)
+	builds, err := n.builds()
 	if err != nil {
-		return report.At(report.FarHalf, err, "name a bodkin for the far side with --far-binary FILE")
+		return err
 	}
 	nonce := farhalf.NewNonce()
 	if err := n.login(ctx, farhalf.Command(nonce, builds.Hashes()...), false); err != nil {
 		return err
 	}
 	var result farhalf.Result
-	n.stream, result, err = farhalf.Start(ctx, n.stream, farhalf.Options{
-		Nonce: nonce, Builds: builds,
-		Progress: func(done, total int64) { n.voice.progress("far half sent", done, total) },
-	})
+	n.stream, result, err = farhalf.Start(ctx, n.stream, farhalf.Options{Nonce: nonce, Builds: builds, Progress: n.sent})
 	if err != nil {
 		return n.refine(report.FarHalf, err)
 	}
-	if result.Uploaded {
-		n.voice.done(report.FarHalf, "put into %s there, %.1f MB on the way", result.Directory, float64(result.Octets)/1e6)
-	} else {
-		n.voice.done(report.FarHalf, "was there already")
-	}
+	n.started(result)
 	return n.findPeers()
+}
+
+// builds are the far halves at hand.
+func (n *near) builds() (farhalf.Builds, error) {
+	builds, err := farhalf.Find(n.config.FarBinary)
+	return builds, report.At(report.FarHalf, err, "name a bodkin for the far side with --far-binary FILE")
+}
+
+// sent shows how much of the far half has gone over.
+func (n *near) sent(done, total int64) { n.voice.progress("far half sent", done, total) }
+
+// started says how the far half was started.
+func (n *near) started(r farhalf.Result) {
+	if r.Uploaded {
+		n.voice.done(report.FarHalf, "put into %s there, %.1f MB on the way", r.Directory, float64(r.Octets)/1e6)
+		return
+	}
+	n.voice.done(report.FarHalf, "was there already")
 }
 
 // connectTCP dials a far half that listens on a bare port, for measurements.
@@ -168,8 +182,8 @@ func (n *near) connectTCP(ctx context.Context) error {
 	if n.stream, err = tcp.Dial(ctx, address, control); err != nil {
 		return report.At(report.Reach, err, "")
 	}
-	n.way = way{text: "tcp to " + address, marked: []netip.AddrPort{far}}
-	n.done(report.Reach, "%s, not encrypted", n.way.text)
+	n.course = course{text: "tcp to " + address, marked: []netip.AddrPort{far}}
+	n.done(report.Reach, "%s, not encrypted", n.course.text)
 	return nil
 }
 
@@ -196,7 +210,7 @@ func (n *near) openLink(ctx context.Context) (err error) {
 	n.agreed = agreed
 	n.set(func(s *Status) {
 		n.link = nativeLink{l}
-		s.Carrier, s.Encrypted = n.way.text, n.way.encrypted
+		s.Carrier, s.Encrypted, s.Authenticated = n.course.text, n.course.encrypted, n.course.authenticated
 		s.Far, s.FarHalf = peer.Emulator.String(), peer.Software
 		s.Addresses, s.MTU = agreed.Local, agreed.MTU
 		s.Warnings = append(s.Warnings, peer.Notes...)
@@ -231,7 +245,7 @@ func (n *near) makeDevice(context.Context) error {
 // setHost has the machine use the device, and lets packets pass.
 func (n *near) setHost(ctx context.Context) error {
 	n.wish = n.wishFor(n.wish.Device)
-	n.wish.Pins, n.wish.Carrier = n.way.pins, n.way.marked
+	n.wish.Pins, n.wish.Carrier = n.course.pins, n.course.marked
 	notes, err := n.privileged.Set(n.wish)
 	if err != nil {
 		l, hint := report.Routes, "see what would be changed with --plan"
@@ -324,6 +338,7 @@ func addrsOf(prefixes []netip.Prefix) []netip.Addr {
 const (
 	probeTries   = 3
 	probeTimeout = 4 * time.Second
+	probeSize    = 2048 // octets there and back at most, with what is around them
 )
 
 // probe sends the first packets through: a question for names, which the far
@@ -342,7 +357,7 @@ func (n *near) probe(ctx context.Context) error {
 		}
 		return nil // nobody there to answer; the hello went both ways
 	}
-	code, err := askRoot(ctx, netip.AddrPortFrom(servers[0], 53))
+	code, err := askRoot(ctx, netip.AddrPortFrom(servers[0], 53), probeTimeout+n.slowness(probeSize))
 	select {
 	case ended := <-n.joined:
 		return report.At(report.Tunnel, ended, "")
@@ -363,6 +378,14 @@ func (n *near) probe(ctx context.Context) error {
 	return nil
 }
 
+// slowness is how long so many octets take on a slow line; 0 on any other.
+func (n *near) slowness(octets float64) time.Duration {
+	if n.stream.Rate <= 0 {
+		return 0
+	}
+	return time.Duration(octets / n.stream.Rate * float64(time.Second))
+}
+
 // warn says what is wrong though the tunnel works, now and in the status.
 func (n *near) warn(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
@@ -372,7 +395,7 @@ func (n *near) warn(format string, args ...any) {
 
 // askRoot asks a resolver for the root's name servers and returns its response
 // code.
-func askRoot(ctx context.Context, server netip.AddrPort) (dnsmessage.RCode, error) {
+func askRoot(ctx context.Context, server netip.AddrPort, timeout time.Duration) (dnsmessage.RCode, error) {
 	question := dnsmessage.Message{
 		Header:    dnsmessage.Header{ID: 0x626b, RecursionDesired: true},
 		Questions: []dnsmessage.Question{{Name: dnsmessage.MustNewName("."), Type: dnsmessage.TypeNS, Class: dnsmessage.ClassINET}},
@@ -389,7 +412,7 @@ func askRoot(ctx context.Context, server netip.AddrPort) (dnsmessage.RCode, erro
 	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
 	buf := make([]byte, 4096)
 	for range probeTries {
-		conn.SetDeadline(time.Now().Add(probeTimeout))
+		conn.SetDeadline(time.Now().Add(timeout))
 		if _, err = conn.Write(query); err != nil {
 			continue
 		}
@@ -417,10 +440,18 @@ func plan(u *config.Up, out io.Writer) error {
 			fmt.Fprintf(out, "run      %s, as you; what it changes is its own affair\n", u.Near.Command)
 		}
 	}()
-	fmt.Fprintf(out, "run      %s to %s, as you\n", strings.Join(u.SSH, " "), u.Target)
-	if u.Far.Foreign() {
-		fmt.Fprintf(out, "far      run there: %s\n", u.Far.Command)
+	for _, h := range u.Via {
+		fmt.Fprintf(out, "way      by %s\n", h)
+	}
+	if u.Target.Scheme == config.SSH {
+		fmt.Fprintf(out, "run      %s to %s, as you\n", strings.Join(u.SSH, " "), u.Target)
 	} else {
+		fmt.Fprintf(out, "way      to %s\n", u.Target)
+	}
+	switch {
+	case u.Far.Foreign():
+		fmt.Fprintf(out, "far      run there: %s\n", u.Far.Command)
+	case u.Target.Scheme == config.SSH, u.Target.Shell():
 		fmt.Fprintf(out, "far      put bodkin into ~/.cache/bodkin of %s, if it is not there, and run it there\n", u.Target)
 	}
 	if u.Near.Kind != config.Tun {

@@ -33,11 +33,16 @@ func (n *near) login(ctx context.Context, remote string, terminal bool) error {
 		FdpassCommand: []string{self, fdpassCommand},
 		Log:           func(line string) { n.voice.aside("ssh", line) },
 	}
-	if n.privileged != nil {
+	switch {
+	case len(n.config.Via) > 0:
+		c.Reach = func(ctx context.Context, address string) (carrier.Stream, error) {
+			return n.passage.Reach(ctx, address, config.SSH)
+		}
+	case n.privileged != nil:
 		c.Dial = n.dialOutside
 	}
-	if n.redialling && len(n.way.marked) > 0 {
-		known := n.way.marked[0].Addr() // who knows names is at the other end of what just died
+	if n.redialling && len(n.course.marked) > 0 {
+		known := n.course.marked[0].Addr() // who knows names is at the other end of what just died
 		c.Lookup = func(context.Context, string, string) ([]netip.Addr, error) { return []netip.Addr{known}, nil }
 	}
 	stream, info, err := ssh.Dial(ctx, c)
@@ -50,7 +55,7 @@ func (n *near) login(ctx context.Context, remote string, terminal bool) error {
 		}
 	}
 	if info.Direct {
-		n.done(report.Reach, "%s", joinText(n.way.marked))
+		n.done(report.Reach, "%s", joinText(n.course.marked))
 	}
 	n.stream = stream
 	n.stream.ReadWriteCloser = &firstWord{Stream: stream, say: func() {
@@ -67,16 +72,20 @@ func (n *near) dialOutside(ctx context.Context, network, address string) (*os.Fi
 		return nil, err
 	}
 	defer conn.Close()
-	n.way.marked = []netip.AddrPort{conn.RemoteAddr().(*net.TCPAddr).AddrPort()}
+	n.course.marked = []netip.AddrPort{conn.RemoteAddr().(*net.TCPAddr).AddrPort()}
 	return conn.(*net.TCPConn).File()
 }
 
 // findPeers learns what the connection really goes over, once it is up. What is
 // not our own marked socket is pinned: it goes on outside the tunnel.
 func (n *near) findPeers() error {
-	n.way.text, n.way.encrypted = "ssh to "+n.info.Host, true
+	n.course.text, n.course.encrypted, n.course.authenticated = "ssh to "+n.info.Host, true, true
+	if len(n.config.Via) > 0 {
+		n.findOutside()
+		return nil
+	}
 	if n.info.Direct {
-		n.way.text += " at " + joinText(n.way.marked)
+		n.course.text += " at " + joinText(n.course.marked)
 		return nil
 	}
 	if n.config.Near.Kind != config.Tun {
@@ -87,9 +96,9 @@ func (n *near) findPeers() error {
 		return report.At(report.Reach, err, "bodkin must know what to keep outside the tunnel; see whether `ssh -v` shows where it connects to")
 	}
 	for _, p := range peers {
-		n.way.pins = append(n.way.pins, host.Pin{Addr: p, UID: os.Getuid()})
+		n.course.pins = append(n.course.pins, host.Pin{Addr: p, UID: os.Getuid()})
 	}
-	n.way.text += " by way of " + joinText(peers)
+	n.course.text += " by way of " + joinText(peers)
 	n.voice.detail("outside the tunnel stays %s", joinText(peers))
 	return nil
 }
@@ -107,7 +116,10 @@ func (n *near) done(l report.Layer, format string, args ...any) {
 func (n *near) refine(l report.Layer, err error) error {
 	var failed *ssh.Error
 	if !errors.As(err, &failed) {
-		return report.At(l, err, "")
+		if found, ok := report.OfWay(err); ok {
+			l = found
+		}
+		return report.At(l, err, report.HintOf(err))
 	}
 	switch failed.Kind {
 	case ssh.NameNotFound, ssh.ConnectionRefused, ssh.TimedOut, ssh.NoRoute:

@@ -72,7 +72,7 @@ func (n *near) openProgram(ctx context.Context) error {
 		if n.config.Near.Kind == config.Tun {
 			st.Routes = n.routes()
 		}
-		st.Carrier, st.Encrypted = n.way.text, n.way.encrypted
+		st.Carrier, st.Encrypted, st.Authenticated = n.course.text, n.course.encrypted, n.course.authenticated
 		st.Far, st.FarHalf = n.config.Far.String(), "by PPP"
 		st.Addresses, st.MTU = n.agreed.Local, n.agreed.MTU
 	})
@@ -141,6 +141,9 @@ func (n *near) reachProgram(ctx context.Context) (carrier.Stream, error) {
 		return n.stream, err
 	}
 	far, nonce := n.config.Far, farhalf.NewNonce()
+	if n.config.Target.Shell() {
+		return n.programInShell(ctx, nonce)
+	}
 	if err := n.login(ctx, farhalf.Program(nonce, far.Terminal), far.Terminal); err != nil {
 		return carrier.Stream{}, err
 	}

@@ -13,9 +13,12 @@ import (
 
 	"github.com/bodkin-net/bodkin/carrier"
 	"github.com/bodkin-net/bodkin/carrier/ssh"
+	"github.com/bodkin-net/bodkin/carrier/tls"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/footprint"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/privilege"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/secret"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/way"
 	"github.com/bodkin-net/bodkin/config"
 	"github.com/bodkin-net/bodkin/host"
 	"github.com/bodkin-net/bodkin/tunnel"
@@ -33,9 +36,12 @@ type near struct {
 	helperWords carrier.Words     // what sudo and the helper say
 	nearWords   carrier.Words     // what this side's pppd or slirp says
 	control     *control
-	info        ssh.Info // of the login
+	secrets     *secret.Sources
+	passage     *way.Way   // the hops to the target
+	identity    tls.Config // who we are to the far half, where ssh does not say it
+	info        ssh.Info   // of the login, by ssh
 	stream      carrier.Stream
-	way         way // what the stream goes over
+	course      course // what the stream goes over
 	redialling  bool
 	record      *os.File // takes what the PPP link carries; nil: nothing does
 	link        link
@@ -50,26 +56,27 @@ type near struct {
 	status Status
 }
 
-// A way is what became known about the connection that carries the tunnel.
-type way struct {
-	text      string           // "ssh to 198.51.100.22:22", for people
-	encrypted bool             //
-	marked    []netip.AddrPort // far ends of our own marked sockets
-	pins      []host.Pin       // what somebody else's sockets are connected to
+// A course is what became known about the connection that carries the tunnel.
+type course struct {
+	text          string           // "ssh to 198.51.100.22:22", for people
+	encrypted     bool             // from here to the far half
+	authenticated bool             // each end knows who the other is
+	marked        []netip.AddrPort // far ends of our own marked sockets
+	pins          []host.Pin       // what somebody else's sockets are connected to
 }
 
 // up brings the tunnel up, lets it carry until ctx ends or something breaks, and
 // takes everything back. ready is called once packets have passed.
-func up(ctx context.Context, u *config.Up, errw io.Writer, ready func()) error {
+func up(ctx context.Context, u *config.Up, secrets *secret.Sources, errw io.Writer, ready func()) error {
 	footprint.Limit()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	n := &near{config: u, voice: newVoice(errw, u.Verbose)}
+	n := &near{config: u, secrets: secrets, voice: newVoice(errw, u.Verbose)}
 	n.status = Status{
 		Name: u.Name, State: "connecting", Target: u.Target.String(), PID: os.Getpid(), Since: time.Now().Round(time.Second),
 		Near: u.Near.String(), Routes: u.Routes, Exclude: u.Exclude,
 	}
-	n.voice.printf("bodkin %s: %s through %s\n", version, u.Name, u.Target)
+	n.voice.printf("bodkin %s: %s through %s\n", version, u.Name, wholeWay(u))
 
 	err := n.climb(ctx, cancel)
 	isUp := err == nil
@@ -114,6 +121,7 @@ func (n *near) climb(ctx context.Context, cancel context.CancelCauseFunc) error 
 	} else {
 		steps = append(steps, n.renouncePrivilege)
 	}
+	steps = append(steps, n.prove)
 	if n.config.Near.Kind == config.SLiRP {
 		steps = append(steps, n.openSLiRP)
 	}

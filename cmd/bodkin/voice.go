@@ -162,6 +162,15 @@ func asItWas(notes []string) string {
 	return "the machine is as it was"
 }
 
+// wholeWay is the way to the target, as it was given.
+func wholeWay(u *config.Up) string {
+	text := u.Target.String()
+	for i := len(u.Via) - 1; i >= 0; i-- {
+		text += " by way of " + u.Via[i].String()
+	}
+	return text
+}
+
 func joinText[T fmt.Stringer](list []T) string {
 	texts := make([]string, len(list))
 	for i, s := range list {
@@ -178,8 +187,11 @@ func sayStatus(w io.Writer, list []Status) {
 	}
 	for _, s := range list {
 		safety := "encrypted"
-		if !s.Encrypted {
+		switch {
+		case !s.Encrypted:
 			safety = "NOT encrypted"
+		case !s.Authenticated:
+			safety = "encrypted but UNAUTHENTICATED"
 		}
 		fmt.Fprintf(w, "%s  %s  %s  for %s\n", s.Name, s.State, s.Target, time.Since(s.Since).Round(time.Second))
 		row := func(name, format string, args ...any) {

@@ -1,6 +1,10 @@
 package report
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/bodkin-net/bodkin/carrier"
+)
 
 // A Layer is a part of the tunnel that can fail.
 type Layer struct {
@@ -20,7 +24,39 @@ var (
 	Routes    = Layer{"routes", 17}
 	DNS       = Layer{"dns", 18}
 	Tunnel    = Layer{"tunnel", 19}
+
+	// On ways other than plain ssh.
+	Proxy    = Layer{"proxy", 20}    // a proxy refused, or refused the password
+	Login    = Layer{"login", 21}    // a login refused the password
+	Dialogue = Layer{"dialogue", 22} // a prompt or an answer that never came
+	HangUp   = Layer{"hang-up", 23}  // the other side closed in the middle of a dialogue
+	Line     = Layer{"line", 24}     // the way does not carry what must be carried
+	Key      = Layer{"key", 25}      // the far side is not who it should be, or does not know us
 )
+
+// OfWay finds the layer of an error of the way to the far side by its type. It
+// reports false if the type says nothing.
+func OfWay(err error) (Layer, bool) {
+	var layered *layerError
+	var refused *carrier.RefusedError
+	var hangUp *carrier.HangUpError
+	var silence *carrier.SilenceError
+	switch {
+	case errors.As(err, &layered):
+		return layered.layer, true
+	case errors.As(err, &hangUp):
+		return HangUp, true
+	case errors.As(err, &silence):
+		return Dialogue, true
+	case errors.As(err, &refused):
+		for _, l := range []Layer{Proxy, Login, Line, Key, SSH, FarHalf} {
+			if refused.Layer == l.Name {
+				return l, true
+			}
+		}
+	}
+	return Layer{}, false
+}
 
 // A layerError says which layer failed, why, and what to try.
 type layerError struct {

@@ -79,6 +79,14 @@ func Say(w io.Writer, err error) {
 	if hint == "" && errors.As(err, &refused) {
 		hint = refused.Hint
 	}
+	var hangUp *carrier.HangUpError
+	if hint == "" && errors.As(err, &hangUp) {
+		hint = hangUp.Hint
+	}
+	var silence *carrier.SilenceError
+	if hint == "" && errors.As(err, &silence) {
+		hint = silence.Hint
+	}
 	var c *config.Error
 	if hint == "" && errors.As(err, &c) {
 		hint = c.Hint

@@ -39,7 +39,7 @@ const (
 // A source is where the secrets of one place come from.
 type source struct {
 	place string // empty: of all places without one of their own
-	kind  string // "@", "env:", "run:" or "ask"
+	kind  string // "@", "env:", "run:", "ask", or "is" for the secret itself
 	value string
 }
 
@@ -69,6 +69,11 @@ func Parse(values []string) (*Sources, error) {
 		s.list = append(s.list, src)
 	}
 	return s, nil
+}
+
+// Set gives the secret of a place that has no source of its own.
+func (s *Sources) Set(place, value string) {
+	s.list = append(s.list, source{place: place, kind: "is", value: value})
 }
 
 func parseSource(v string) (source, bool) {
@@ -108,6 +113,8 @@ func (s *Sources) For(place string) func(ctx context.Context, question string) (
 
 func (s *Sources) find(ctx context.Context, src source, place, question string) (string, error) {
 	switch src.kind {
+	case "is":
+		return src.value, nil
 	case "@":
 		return fromFile(src.value)
 	case "env:":

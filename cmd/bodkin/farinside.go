@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/bodkin-net/bodkin/carrier"
+	"github.com/bodkin-net/bodkin/carrier/farhalf"
+	"github.com/bodkin-net/bodkin/carrier/line"
+	"github.com/bodkin-net/bodkin/carrier/tcp"
+	"github.com/bodkin-net/bodkin/carrier/tls"
+	"github.com/bodkin-net/bodkin/link/native"
+	"github.com/bodkin-net/bodkin/pty"
+)
+
+// This file has the far half at the end of a way that protects nothing.
+
+// tlsRecord is the first octet of a TLS connection: a record with a handshake (RFC
+// 8446, section 5.1).
+const tlsRecord = 0x16
+
+// runInside is the far half that a near half has started in a shell: it says so,
+// measures the line together with it, and puts the tunnel into TLS.
+func (f *farHalf) runInside(ctx context.Context, nonce string, open bool) error {
+	// The terminal, if it is one, is ours from here on: the shell has made way.
+	if pty.IsTerminal(os.Stdin) {
+		restore, err := pty.Raw(os.Stdin)
+		if err != nil {
+			return err
+		}
+		defer restore()
+	}
+	identity, err := identifyFar(ctx, open)
+	if err != nil {
+		farhalf.Fail(f.stream, nonce, "nokey", err.Error())
+		return err
+	}
+	if err := farhalf.Announce(f.stream, nonce); err != nil {
+		return err
+	}
+	go farhalf.Tidy()
+	return f.measured(ctx, identity)
+}
+
+// measured measures the line, and runs the tunnel in TLS on it.
+func (f *farHalf) measured(ctx context.Context, identity tls.Config) error {
+	s, m, err := line.Accept(ctx, f.stream, line.Options{})
+	if err != nil {
+		return err
+	}
+	f.stream = s
+	f.stream.Rate = slow(m.Rate)
+	return f.protected(ctx, identity)
+}
+
+// protected runs the tunnel in TLS.
+func (f *farHalf) protected(ctx context.Context, identity tls.Config) error {
+	s, _, err := tls.Server(ctx, f.stream, identity)
+	if err != nil {
+		return err
+	}
+	s.Rate = f.stream.Rate
+	f.stream = s
+	return f.run(ctx)
+}
+
+// listen waits on a TCP address for one near half, and tells by its first octet
+// what it speaks: TLS at once, a line to be measured, or, where that is permitted,
+// the tunnel with nothing around it.
+func (f *farHalf) listen(ctx context.Context, address string, open, plain bool) error {
+	identity, err := identifyFar(ctx, open || plain)
+	if err != nil {
+		return withPairing(err)
+	}
+	l, err := tcp.Listen(ctx, address)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	defer context.AfterFunc(ctx, func() { l.Close() })()
+	s, err := l.Accept()
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { s.Close() })()
+	f.stream = s
+	f.grant = native.AskHost | native.AskLinkLocal | native.AskKernel
+	if plain {
+		return f.run(ctx)
+	}
+	first := make([]byte, 1)
+	if _, err := io.ReadFull(s, first); err != nil {
+		return fmt.Errorf("the near half ended before it said anything: %w", err)
+	}
+	f.stream = carrier.Unread(s, first)
+	if first[0] == tlsRecord {
+		return f.protected(ctx, identity)
+	}
+	return f.measured(ctx, identity)
+}
