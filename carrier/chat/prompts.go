@@ -52,7 +52,7 @@ func promptOf(line string) prompt {
 		return noPrompt
 	}
 	text := strings.TrimRight(line, " ")
-	asks := strings.HasSuffix(text, ":") || strings.HasSuffix(text, "：") || strings.HasSuffix(text, "?")
+	asks := strings.HasSuffix(text, ":") || strings.HasSuffix(text, "：")
 	switch {
 	case shellForm.MatchString(line):
 		return shellPrompt
