@@ -29,7 +29,9 @@ func (t *talk) answer(ctx context.Context) (Measured, error) {
 		case head:
 			t.never = never(t.never, m.set)
 		case tail:
-			t.queued = t.judge(reply)
+			if text := t.judge(reply); text != nil {
+				t.queued = text
+			}
 		case begin:
 			t.queued = t.text(reply)
 			return t.begin(ctx, m)
@@ -37,12 +39,16 @@ func (t *talk) answer(ctx context.Context) (Measured, error) {
 	}
 }
 
-// judge answers the pattern that has just ended.
+// judge answers the pattern that has just ended; not, if it is to come in lines.
 func (t *talk) judge(reply message) []byte {
 	m := t.heading
 	theirs := tried(t.never, m.parts&outRest != 0, m.parts&outHigh != 0)
 	ours := tried(t.never, m.parts&inRest != 0, m.parts&inHigh != 0)
-	reply.set = newPattern(dialling, theirs).unsafe(t.between)
+	pattern := newPattern(dialling, theirs)
+	if t.lines() && !m.ends && pattern.cut(t.between) {
+		return nil
+	}
+	reply.set = pattern.unsafe(t.between)
 	reply.ruler = uint16(min(rulerIn(t.between), longRuler))
 	return t.test(reply, min(int(m.ruler), longRuler), newPattern(accepting, ours))
 }

@@ -6,9 +6,9 @@ import (
 )
 
 const (
-	// firstWait is how long the first question of a kind goes unanswered before it is
-	// asked again, and laterWait the others, where all that is sent takes no time: a
-	// far half that starts late is found soon, and a question is 30 octets.
+	// firstWait is how long a question goes unanswered before it is asked in another
+	// style, and laterWait before it is asked in the same again, where all that is sent
+	// takes no time: a far half that starts late is found soon, and hello is 30 octets.
 	firstWait = time.Second
 	laterWait = 2 * time.Second
 
@@ -51,6 +51,7 @@ type asker struct {
 	wish   Coding       // what either user insists on
 	number byte         // of the next question
 	said   [256]attempt // the questions, by number
+	theirs *pattern     // the one that is asked for
 
 	roundTrip time.Duration // the shortest; 0: none yet
 	rate      float64       // octets per second, at least; 0: not known
@@ -158,6 +159,7 @@ var sevenths = between(0xa1, 0xfe)
 func (a *asker) test(ctx context.Context, which parts, styles []style, out, in *finding) (attempt, error) {
 	ours := tried(a.never, which&outRest != 0, which&outHigh != 0)
 	theirs := tried(a.never, which&inRest != 0, which&inHigh != 0)
+	a.theirs = newPattern(accepting, theirs)
 	_, used, err := a.question(ctx, tail, styles, func(number byte, s style) []byte {
 		return a.talk.test(message{
 			attempt: number, ends: s.ends, ask: s.ask, nonce: a.dialler,
@@ -168,7 +170,7 @@ func (a *asker) test(ctx context.Context, which parts, styles []style, out, in *
 		return used, err
 	}
 	out.add(ours, a.heading.set, used.ends, used.ruler, int(a.heading.ruler))
-	in.add(theirs, newPattern(accepting, theirs).unsafe(a.between), used.ask, used.ruler, rulerIn(a.between))
+	in.add(theirs, a.theirs.unsafe(a.between), used.ask, used.ruler, rulerIn(a.between))
 	return used, nil
 }
 
@@ -206,7 +208,7 @@ func (a *asker) question(ctx context.Context, answer kind, styles []style, text 
 		a.number++
 
 		wait := a.patience(now.length) + laterWait
-		if k == 0 {
+		if k < len(styles)-1 || k == 0 {
 			wait += firstWait - laterWait
 		}
 		m, err := a.answerTo(ctx, answer, k, wait)
@@ -244,10 +246,16 @@ func (a *asker) answerTo(ctx context.Context, answer kind, k int, wait time.Dura
 		if err != nil {
 			return m, err
 		}
-		if ok && m.kind == answer && int(a.number-1-m.attempt) <= k {
+		if ok && m.kind == answer && int(a.number-1-m.attempt) <= k && !(answer == tail && !m.ends && a.cut()) {
 			return m, nil
 		}
 	}
+}
+
+// cut reports whether the pattern that has come has not come whole, and may if it is
+// asked for in lines.
+func (a *asker) cut() bool {
+	return a.lines() && a.theirs.cut(a.between)
 }
 
 // account notes what an answer says of the way.

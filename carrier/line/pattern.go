@@ -129,6 +129,28 @@ func (p *pattern) appendText(dst []byte, lines bool) []byte {
 	return dst
 }
 
+// cut reports whether whole pieces are missing of what was heard: the octets between
+// those that are tried too. A line was longer than the way bears.
+func (p *pattern) cut(heard []byte) bool {
+	var left [256]int
+	sent, missing := 0, 0
+	for _, piece := range p.pieces {
+		for _, b := range piece.text {
+			if own.Has(b) {
+				left[b]++
+				sent++
+			}
+		}
+	}
+	for _, b := range heard {
+		left[b]--
+	}
+	for _, n := range left {
+		missing += max(0, n)
+	}
+	return missing > sent/8
+}
+
 // unsafe returns which of the octets that the pattern tries did not arrive as they
 // are, where heard is what came in its place, and which came without being sent.
 // Octets that messages are made of never count: they do arrive.

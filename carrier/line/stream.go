@@ -108,7 +108,10 @@ func (c *coded) Write(b []byte) (int, error) {
 	if c.encoder == nil {
 		return c.below.Write(b)
 	}
-	if err := c.WriteBuffers(net.Buffers{b}); err != nil {
+	if err := c.add(b); err != nil {
+		return 0, err
+	}
+	if err := c.end(); err != nil {
 		return 0, err
 	}
 	return len(b), nil
@@ -121,16 +124,29 @@ func (c *coded) WriteBuffers(buffers net.Buffers) error {
 		return c.below.WriteBuffers(buffers)
 	}
 	for _, b := range buffers {
-		for len(b) > 0 {
-			room, err := c.room()
-			if err != nil {
-				return err
-			}
-			written, read := c.encoder.encode(room, b)
-			c.wrote(written)
-			b = b[read:]
+		if err := c.add(b); err != nil {
+			return err
 		}
 	}
+	return c.end()
+}
+
+// add encodes b, and writes what there is no room for.
+func (c *coded) add(b []byte) error {
+	for len(b) > 0 {
+		room, err := c.room()
+		if err != nil {
+			return err
+		}
+		written, read := c.encoder.encode(room, b)
+		c.wrote(written)
+		b = b[read:]
+	}
+	return nil
+}
+
+// end ends a Write: all of it can be decoded, and is on its way.
+func (c *coded) end() error {
 	room, err := c.room()
 	if err != nil {
 		return err
