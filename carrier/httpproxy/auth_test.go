@@ -17,7 +17,7 @@ func as(user, password string, asked *int) Config {
 	c.User = user
 	c.Secret = func(_ context.Context, question string) (string, error) {
 		*asked++
-		if !strings.Contains(question, user) || !strings.Contains(question, c.Proxy) {
+		if want := "Password of " + user + " for the proxy "; !strings.HasPrefix(question, want) {
 			return "", fmt.Errorf("a question about something else: %q", question)
 		}
 		return password, nil

@@ -24,6 +24,16 @@ func (p *proxy) refused(reason, hint string) error {
 	return &carrier.RefusedError{Layer: "proxy", Reason: reason, Hint: hint}
 }
 
+// wrongPassword forgets the password, and returns the error for the answer r to it.
+func (p *proxy) wrongPassword(auth authentication, r reply) error {
+	p.forget()
+	hint := "check user and password"
+	if auth.name() == nameNTLM {
+		hint += `; a user of a domain is written DOMAIN\user`
+	}
+	return p.refused(fmt.Sprintf("%s: wrong user or password for %q, by %s (%s)", p.Proxy, shown(p.User), auth.name(), r.line()), hint)
+}
+
 // turnedAway returns the error for an answer that is neither 2xx nor 407.
 func (p *proxy) turnedAway(r reply) error {
 	line := r.line()

@@ -132,6 +132,9 @@ func (p *proxy) dial(ctx context.Context) (_ carrier.Stream, err error) {
 		if r.status/100 == 2 {
 			return c.rest(), nil
 		}
+		if r.status == statusUnauthorized && auth != nil {
+			return carrier.Stream{}, p.wrongPassword(auth, r) // tinyproxy says it so
+		}
 		if r.status != statusAuthenticate {
 			return carrier.Stream{}, p.turnedAway(r)
 		}
@@ -173,12 +176,7 @@ func (p *proxy) next(ctx context.Context, auth authentication, target string, r 
 	if more {
 		return nil, false, p.refused(fmt.Sprintf("%s asked for the password %d times, and gives no reason to go on", p.Proxy, n), "")
 	}
-	p.forget()
-	hint := "check user and password"
-	if auth.name() == nameNTLM {
-		hint += `; a user of a domain is written DOMAIN\user`
-	}
-	return nil, false, p.refused(fmt.Sprintf("%s: wrong user or password for %q, by %s (%s)", p.Proxy, shown(p.User), auth.name(), r.line()), hint)
+	return nil, false, p.wrongPassword(auth, r)
 }
 
 // choose picks the strongest method of those offered and gets the password.

@@ -20,7 +20,11 @@ const (
 	maxBody = 64 << 10
 )
 
-const statusAuthenticate = 407 // RFC 9110, section 15.5.8
+// Of RFC 9110, sections 15.5.2 and 15.5.8.
+const (
+	statusUnauthorized = 401
+	statusAuthenticate = 407
+)
 
 // A malformedError says what is wrong with an answer.
 type malformedError string
