@@ -1,0 +1,70 @@
+package way
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/bodkin-net/bodkin/cmd/bodkin/secret"
+	"github.com/bodkin-net/bodkin/config"
+)
+
+func TestFromEnvironment(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		env    string // blank-separated assignments
+		target string
+		want   string // the hop; empty: none; "error: " and a piece of it
+		secret string
+	}{
+		{"nothing", "", "gw", "", ""},
+		{"https", "HTTPS_PROXY=http://proxy:3128", "gw", "http://proxy", ""},
+		{"small letters", "https_proxy=http://proxy:8080", "gw", "http://proxy:8080", ""},
+		{"no scheme", "HTTPS_PROXY=proxy:8080", "gw", "http://proxy:8080", ""},
+		{"all", "ALL_PROXY=socks5://proxy:1080", "gw", "socks5://proxy", ""},
+		{"https before all", "all_proxy=socks5://other HTTPS_PROXY=http://proxy", "gw", "http://proxy", ""},
+		{"with a password", "HTTPS_PROXY=http://me:s3cret@proxy:3128", "gw", "http://me@proxy", "s3cret"},
+		{"not for this one", "HTTPS_PROXY=http://proxy NO_PROXY=.corp.example,gw", "gw", "", ""},
+		{"not for this domain", "HTTPS_PROXY=http://proxy NO_PROXY=corp.example", "me@gw.corp.example", "", ""},
+		{"another's domain", "HTTPS_PROXY=http://proxy:3128 NO_PROXY=corp.example", "me@gw.example", "http://proxy", ""},
+		{"nonsense", "HTTPS_PROXY=http://me:s3cret@pro[xy", "gw", "error: port", ""},
+		{"no such kind", "HTTPS_PROXY=ftp://me:s3cret@proxy", "gw", "error: ftp://", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, name := range []string{"HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"} {
+				t.Setenv(name, "")
+				t.Setenv(strings.ToLower(name), "")
+			}
+			for word := range strings.FieldsSeq(c.env) {
+				name, value, _ := strings.Cut(word, "=")
+				t.Setenv(name, value)
+			}
+			target, err := config.ParseTarget(c.target)
+			if err != nil {
+				t.Fatal(err)
+			}
+			secrets, err := secret.Parse(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			hops, err := FromEnvironment(target, secrets)
+			if want, bad := strings.CutPrefix(c.want, "error: "); bad {
+				if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cret") {
+					t.Errorf("%v, %v", hops, err)
+				}
+				return
+			}
+			got := ""
+			if len(hops) > 0 {
+				got = hops[0].String()
+			}
+			if got != c.want || err != nil || len(hops) > 1 {
+				t.Fatalf("%v, %v; want %s", hops, err, c.want)
+			}
+			if c.secret != "" {
+				if s, err := secrets.For(hops[0].Place())(t.Context(), "Password"); s != c.secret || err != nil {
+					t.Errorf("the password is %q, %v", s, err)
+				}
+			}
+		})
+	}
+}
