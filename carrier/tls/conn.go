@@ -26,10 +26,11 @@ type conn struct {
 	plain   []byte       // part of a record, gathered from small buffers
 	writing atomic.Int32 // calls of Write and WriteBuffers
 
-	closed atomic.Bool
-	shut   atomic.Bool   // nothing more is to be written
-	ending sync.Once     // starts the goodbye
-	ended  chan struct{} // closed when the goodbye is out, or cannot be
+	closed  atomic.Bool
+	damaged atomic.Pointer[damagedError] // what Read met
+	shut    atomic.Bool                  // the goodbye is on its way
+	ending  sync.Once                    // starts it
+	ended   chan struct{}                // closed when it is out, or cannot be
 }
 
 // newConn makes a Stream of a connection whose handshake is done.
@@ -47,6 +48,7 @@ func (c *conn) Read(b []byte) (int, error) {
 		err = c.failure(err)
 		var damaged *damagedError
 		if errors.As(err, &damaged) {
+			c.damaged.Store(damaged)
 			c.endWrites() // takes the alert along
 		}
 	}
@@ -55,11 +57,10 @@ func (c *conn) Read(b []byte) (int, error) {
 
 // Write writes b in records of 16 KiB, four of them in one Write below.
 func (c *conn) Write(b []byte) (n int, err error) {
-	unlock, err := c.lock()
-	if err != nil {
+	if err := c.lock(); err != nil {
 		return 0, err
 	}
-	defer unlock()
+	defer c.unlock()
 	for sent := 0; ; {
 		m := min(len(b)-sent, maxRecord)
 		flushed, err := c.record(b[sent:sent+m], sent+m == len(b))
@@ -79,11 +80,10 @@ func (c *conn) Write(b []byte) (n int, err error) {
 // WriteBuffers writes the buffers in their order, in records as full as can be, as
 // Write does.
 func (c *conn) WriteBuffers(buffers net.Buffers) error {
-	unlock, err := c.lock()
-	if err != nil {
+	if err := c.lock(); err != nil {
 		return err
 	}
-	defer unlock()
+	defer c.unlock()
 	c.plain = c.plain[:0]
 	for _, b := range buffers {
 		for len(b) > 0 {
@@ -105,25 +105,35 @@ func (c *conn) WriteBuffers(buffers net.Buffers) error {
 			}
 		}
 	}
-	_, err = c.record(c.plain, true)
+	_, err := c.record(c.plain, true)
 	return err
 }
 
-// lock makes the caller the only writer until unlock.
-func (c *conn) lock() (unlock func(), err error) {
+// lock makes the caller the only writer until unlock, or says why nobody writes any more.
+func (c *conn) lock() error {
+	if err := c.over(); err != nil {
+		return err
+	}
 	c.writing.Add(1)
 	c.mu.Lock()
-	switch {
-	case c.closed.Load():
-		err = net.ErrClosed
-	case c.shut.Load():
-		err = errShut
-	}
-	if err != nil {
+	if err := c.over(); err != nil {
 		c.unlock()
-		return nil, err
+		return err
 	}
-	return c.unlock, nil
+	return nil
+}
+
+// over returns why nothing more is to be written.
+func (c *conn) over() error {
+	switch damaged := c.damaged.Load(); {
+	case c.closed.Load():
+		return net.ErrClosed
+	case damaged != nil:
+		return damaged
+	case c.shut.Load():
+		return errShut
+	}
+	return nil
 }
 
 var errShut = errors.New("tls: writing after CloseWrite")

@@ -243,23 +243,23 @@ var (
 func TestForeignServer(t *testing.T) {
 	for _, c := range []struct {
 		about  string
-		config cryptotls.Config
+		config *cryptotls.Config
 		want   string
 	}{
-		{"somebody else's certificate", cryptotls.Config{Certificates: []cryptotls.Certificate{stolen(serverKey, otherKey)}}, "invalid signature"},
-		{"a certificate beside the right one", cryptotls.Config{Certificates: []cryptotls.Certificate{func() cryptotls.Certificate {
+		{"somebody else's certificate", &cryptotls.Config{Certificates: []cryptotls.Certificate{stolen(serverKey, otherKey)}}, "invalid signature"},
+		{"a certificate beside the right one", &cryptotls.Config{Certificates: []cryptotls.Certificate{func() cryptotls.Certificate {
 			c := stolen(otherKey, otherKey)
 			c.Certificate = append(c.Certificate, stolen(serverKey, serverKey).Certificate...)
 			return c
 		}()}}, "stranger"},
-		{"RSA", cryptotls.Config{Certificates: []cryptotls.Certificate{certified(rsaKey)}}, "type RSA"},
-		{"ECDSA", cryptotls.Config{Certificates: []cryptotls.Certificate{certified(ecdsaKey)}}, "type ECDSA"},
-		{"TLS 1.2", cryptotls.Config{Certificates: []cryptotls.Certificate{stolen(serverKey, serverKey)}, MaxVersion: cryptotls.VersionTLS12}, "protocol version"},
-		{"no answer to our key", cryptotls.Config{Certificates: []cryptotls.Certificate{stolen(serverKey, serverKey)}}, "not ended the TLS handshake in time"},
+		{"RSA", &cryptotls.Config{Certificates: []cryptotls.Certificate{certified(rsaKey)}}, "type RSA"},
+		{"ECDSA", &cryptotls.Config{Certificates: []cryptotls.Certificate{certified(ecdsaKey)}}, "type ECDSA"},
+		{"TLS 1.2", &cryptotls.Config{Certificates: []cryptotls.Certificate{stolen(serverKey, serverKey)}, MaxVersion: cryptotls.VersionTLS12}, "protocol version"},
+		{"no answer to our key", &cryptotls.Config{Certificates: []cryptotls.Certificate{stolen(serverKey, serverKey)}}, "not ended the TLS handshake in time"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			a, b := streams()
-			foreign := cryptotls.Server(b.ReadWriteCloser.(net.Conn), &c.config)
+			foreign := cryptotls.Server(b.ReadWriteCloser.(net.Conn), c.config)
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
@@ -283,26 +283,26 @@ func TestForeignServer(t *testing.T) {
 func TestForeignClient(t *testing.T) {
 	for _, c := range []struct {
 		about    string
-		config   cryptotls.Config
+		config   *cryptotls.Config
 		want     string
 		verified int // how often Verify was asked: for keys that were proved, never else
 	}{
-		{"somebody else's certificate", cryptotls.Config{Certificates: []cryptotls.Certificate{stolen(clientKey, otherKey)}}, "invalid signature", 0},
-		{"a certificate beside the right one", cryptotls.Config{Certificates: []cryptotls.Certificate{func() cryptotls.Certificate {
+		{"somebody else's certificate", &cryptotls.Config{Certificates: []cryptotls.Certificate{stolen(clientKey, otherKey)}}, "invalid signature", 0},
+		{"a certificate beside the right one", &cryptotls.Config{Certificates: []cryptotls.Certificate{func() cryptotls.Certificate {
 			c := stolen(otherKey, otherKey)
 			c.Certificate = append(c.Certificate, stolen(clientKey, clientKey).Certificate...)
 			return c
 		}()}}, "stranger", 1},
-		{"no certificate", cryptotls.Config{}, "didn't provide a certificate", 0},
-		{"RSA", cryptotls.Config{Certificates: []cryptotls.Certificate{certified(rsaKey)}}, "type RSA", 0},
-		{"ECDSA", cryptotls.Config{Certificates: []cryptotls.Certificate{certified(ecdsaKey)}}, "type ECDSA", 0},
-		{"TLS 1.2", cryptotls.Config{Certificates: []cryptotls.Certificate{stolen(clientKey, clientKey)}, MaxVersion: cryptotls.VersionTLS12}, "only unsupported versions", 0},
-		{"old key exchange", cryptotls.Config{Certificates: []cryptotls.Certificate{stolen(clientKey, clientKey)}, CurvePreferences: []cryptotls.CurveID{cryptotls.CurveP256}}, "no key exchanges supported", 0},
+		{"no certificate", &cryptotls.Config{}, "didn't provide a certificate", 0},
+		{"RSA", &cryptotls.Config{Certificates: []cryptotls.Certificate{certified(rsaKey)}}, "type RSA", 0},
+		{"ECDSA", &cryptotls.Config{Certificates: []cryptotls.Certificate{certified(ecdsaKey)}}, "type ECDSA", 0},
+		{"TLS 1.2", &cryptotls.Config{Certificates: []cryptotls.Certificate{stolen(clientKey, clientKey)}, MaxVersion: cryptotls.VersionTLS12}, "only unsupported versions", 0},
+		{"old key exchange", &cryptotls.Config{Certificates: []cryptotls.Certificate{stolen(clientKey, clientKey)}, CurvePreferences: []cryptotls.CurveID{cryptotls.CurveP256}}, "no key exchanges supported", 0},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			a, b := streams()
 			c.config.InsecureSkipVerify = true
-			foreign := cryptotls.Client(a.ReadWriteCloser.(net.Conn), &c.config)
+			foreign := cryptotls.Client(a.ReadWriteCloser.(net.Conn), c.config)
 			done := make(chan []byte)
 			go func() {
 				defer a.Close()

@@ -24,7 +24,8 @@ const (
 	// octets: answers to the peer's own changes of keys, some 30 octets each.
 	maxStranded = 2 * maxQueue
 
-	// readAhead is what one Read below takes at most, in octets.
+	// readAhead is what one Read below takes at most, in octets: one system call for
+	// four records, where crypto/tls alone makes one for each.
 	readAhead = 64 << 10
 
 	// maxHead is how much of what came first is kept for an error, in octets.
