@@ -70,12 +70,12 @@ func (w *world) bulk() {
 	for _, f := range families {
 		var group sync.WaitGroup
 		group.Go(func() {
-			if err := w.download(f.web); err != nil {
+			if err := w.download(f.web, bulkSize); err != nil {
 				w.t.Errorf("%s, down: %v", f.name, err)
 			}
 		})
 		group.Go(func() {
-			if err := w.upload(f.web); err != nil {
+			if err := w.upload(f.web, bulkSize); err != nil {
 				w.t.Errorf("%s, up: %v", f.name, err)
 			}
 		})
@@ -83,15 +83,16 @@ func (w *world) bulk() {
 	}
 }
 
-func (w *world) download(host netip.Addr) error {
+// download fetches so many octets, and compares them with what was sent.
+func (w *world) download(host netip.Addr, size int64) error {
 	got := sha256.New()
-	cmd := w.Laptop.Command(within(w.t, patience), "curl", "-sS", "-f", url(host, fmt.Sprintf("/bytes/%d?seed=7", bulkSize))).As("me")
+	cmd := w.Laptop.Command(within(w.t, patience), "curl", "-sS", "-f", url(host, fmt.Sprintf("/bytes/%d?seed=7", size))).As("me")
 	cmd.Stdout = got
 	if err := cmd.Run(); err != nil {
 		return err
 	}
 	sent := sha256.New()
-	if _, err := io.Copy(sent, lab.Bytes(bulkSize, 7)); err != nil {
+	if _, err := io.Copy(sent, lab.Bytes(size, 7)); err != nil {
 		return err
 	}
 	if want := sent.Sum(nil); !bytes.Equal(got.Sum(nil), want) {
@@ -100,11 +101,12 @@ func (w *world) download(host netip.Addr) error {
 	return nil
 }
 
-func (w *world) upload(host netip.Addr) error {
+// upload posts so many octets, and compares them with what came.
+func (w *world) upload(host netip.Addr, size int64) error {
 	sent := sha256.New()
 	var answer bytes.Buffer
 	cmd := w.Laptop.Command(within(w.t, patience), "curl", "-sS", "-f", "-X", "POST", "-T", "-", url(host, "/upload")).As("me")
-	cmd.Stdin = io.TeeReader(lab.Bytes(bulkSize, 8), sent)
+	cmd.Stdin = io.TeeReader(lab.Bytes(size, 8), sent)
 	cmd.Stdout = &answer
 	if err := cmd.Run(); err != nil {
 		return err
@@ -113,7 +115,7 @@ func (w *world) upload(host netip.Addr) error {
 	if err := json.Unmarshal(answer.Bytes(), &came); err != nil {
 		return fmt.Errorf("the web host's answer: %w", err)
 	}
-	if want := hex.EncodeToString(sent.Sum(nil)); came.Length != bulkSize || came.SHA256 != want {
+	if want := hex.EncodeToString(sent.Sum(nil)); came.Length != size || came.SHA256 != want {
 		return fmt.Errorf("%d octets came with the SHA-256 %s, what was sent has %s", came.Length, came.SHA256, want)
 	}
 	return nil
