@@ -95,7 +95,7 @@ func (s server) session(c *Conn) error {
 	return nil
 }
 
-// readTo reads octet by octet to the end of want, which must be all that comes.
+// readTo reads octet by octet until want has come, as a dialogue does.
 func readTo(r io.Reader, want string) error {
 	var got []byte
 	for !strings.HasSuffix(string(got), want) {
@@ -152,12 +152,21 @@ func (s server) start(t *testing.T) carrier.Stream {
 	return stream
 }
 
-// TestLive has the real telnetd: a login, all octets, and 1 MiB both ways at once.
+// TestLive has the real telnetd: a login, all octets, a Synch, and 1 MiB both ways at
+// once.
 func TestLive(t *testing.T) {
 	s := servers[0]
-	c := Open(s.start(t), Options{})
+	stream := s.start(t)
+	c := Open(stream, Options{})
 	defer time.AfterFunc(livePatience, func() { c.Close() }).Stop()
 	if err := s.session(c); err != nil {
+		t.Fatal(err)
+	}
+	// It answers Abort Output by IAC DM, with the DM as urgent data, and types a ^O.
+	if _, err := stream.Write(octets("fff5 'synch' 0a")); err != nil {
+		t.Fatal(err)
+	}
+	if err := readTo(c, "synch\n"); err != nil {
 		t.Fatal(err)
 	}
 	data := make([]byte, 1<<20)
@@ -175,6 +184,36 @@ func TestLive(t *testing.T) {
 	wrote.Wait()
 	if want := sha256.Sum256(data); !bytes.Equal(hash.Sum(nil), want[:]) {
 		t.Error("1 MiB came back changed")
+	}
+}
+
+// TestUrgent has a server that sends its Synch as RFC 854, page 9, has it: the DM is
+// TCP urgent data, and must not be lost from between the octets around it.
+func TestUrgent(t *testing.T) {
+	address := serve(t, func(_ context.Context, s carrier.Stream) {
+		raw, err := s.ReadWriteCloser.(syscall.Conn).SyscallConn()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		s.Read(make([]byte, 1)) // the client has its socket as it likes it
+		s.Write([]byte("before "))
+		raw.Control(func(fd uintptr) {
+			if err := syscall.Sendto(int(fd), octets("fff2"), syscall.MSG_OOB, nil); err != nil {
+				t.Error(err)
+			}
+		})
+		s.Write([]byte("after"))
+	})
+	s, err := tcp.Dial(t.Context(), address, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := Open(s, Options{Passive: true})
+	defer c.Close()
+	c.Write([]byte{0})
+	if got, err := io.ReadAll(c); string(got) != "before after" {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 

@@ -338,3 +338,78 @@ func TestServerTakesNothing(t *testing.T) {
 	c.Close()
 	wrote.Wait()
 }
+
+// A tape is a Stream with all that a server says, piece octets a Read, and what the
+// client says to it.
+type tape struct {
+	server []byte
+	piece  int
+	mu     sync.Mutex
+	client []byte
+}
+
+func (s *tape) Read(b []byte) (int, error) {
+	if len(s.server) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b, s.server[:min(s.piece, len(s.server))])
+	s.server = s.server[n:]
+	return n, nil
+}
+
+func (s *tape) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.client = append(s.client, b...)
+	return len(b), nil
+}
+
+func (s *tape) Close() error { return nil }
+
+// FuzzServer: whatever a server says, it gets few answers, none but of the options we
+// speak and all well formed, and the same ones and the same data however what it says
+// is cut up.
+func FuzzServer(f *testing.F) {
+	f.Add(octets(inetutils+"fffd18 fffa1801fff0 fffb00 0d00 fffc00 0d00 'login: '"), uint16(1), uint16(1))
+	f.Add(octets("fffb01 fffc01 fffb01 fffc01 ffff fff2 fffa1801"), uint16(3), uint16(20_000))
+	f.Fuzz(func(t *testing.T, server []byte, piece, size uint16) {
+		if len(server) > maxQuiet {
+			return // where it is given up on then depends on the pieces
+		}
+		run := func(piece, size int) (data, client []byte, err error) {
+			s := &tape{server: server, piece: piece}
+			c := Open(carrier.Stream{ReadWriteCloser: s}, Options{})
+			buf := make([]byte, size)
+			for err == nil {
+				var n int
+				n, err = c.Read(buf)
+				data = append(data, buf[:n]...)
+			}
+			c.flush()
+			c.Close()
+			return data, s.client, err
+		}
+		data, client, err := run(len(server)+1, readBuffer)
+		data2, client2, err2 := run(int(piece)+1, int(size)+1)
+		if !bytes.Equal(data, data2) || !bytes.Equal(client, client2) || err.Error() != err2.Error() {
+			t.Fatalf("whole: % x; % x; %v\nin pieces: % x; % x; %v", data, client, err, data2, client2, err2)
+		}
+		if len(data) > len(server) {
+			t.Fatalf("%d octets became %d", len(server), len(data))
+		}
+		said := 0
+		for d := (decoder{}); len(client) > 0; said++ {
+			n, took, c := d.decode(make([]byte, 1), client)
+			client = client[took:]
+			if n > 0 || c.verb == 0 {
+				t.Fatalf("it says something that is no command, before % x", client)
+			}
+			if c.verb == will && !slices.Contains(agreedUs, c.option) || c.verb == do && !slices.Contains(agreedHim, c.option) {
+				t.Fatalf("it says %s %s", verbNames[c.verb], optionName(c.option))
+			}
+		}
+		if offered := len(offeredUs) + len(offeredHim); said > offered+maxAnswers {
+			t.Fatalf("it says %d things", said)
+		}
+	})
+}
