@@ -84,13 +84,13 @@ type login struct {
 
 func (l *login) check() error {
 	if name, err := oneLine(l.o.User); err != nil || name != l.o.User || len(name) > 256 || strings.HasPrefix(name, "-") {
-		return l.refused(fmt.Sprintf("the user's name %s: it cannot be typed", quoted(l.o.User)), "")
+		return l.refused(fmt.Sprintf("the user's name %s: it cannot be typed", said(l.o.User)), "")
 	}
 	switch l.o.Become {
 	case "", "su", "sudo":
 		return nil
 	}
-	return l.refused(fmt.Sprintf("becoming root by %s: there are su and sudo", quoted(l.o.Become)), "")
+	return l.refused(fmt.Sprintf("becoming root by %s: there are su and sudo", said(l.o.Become)), "")
 }
 
 // untilShell answers questions until there is a shell's prompt. open says that one
@@ -109,7 +109,7 @@ func (l *login) untilShell(ctx context.Context, open bool) error {
 		case secretAsked, codeAsked:
 			err = l.giveSecret(ctx, p)
 		case newAsked:
-			err = l.refused("the host wants a new password: "+quoted(l.lastWords()), "log in by hand once, to change it")
+			err = l.refused("the host wants a new password: "+said(l.lastWords()), "log in by hand once, to change it")
 		case shellPrompt:
 			if open || l.answered() {
 				l.log("at %q: a shell", l.prompt())
@@ -169,7 +169,7 @@ func (l *login) answered() bool { return l.named != "" || len(l.asked) > 0 }
 func (l *login) judge(line string) error {
 	switch {
 	case l.becoming && missing.MatchString(line):
-		return l.refused(fmt.Sprintf("the host said %s", quoted(line)), "become root by another way, or not at all")
+		return l.refused(fmt.Sprintf("the host said %s", said(line)), "become root by another way, or not at all")
 	case l.becoming && refusal.MatchString(line), l.answered() && refusal.MatchString(line):
 		return l.denied(line)
 	}
@@ -181,7 +181,7 @@ func (l *login) denied(words string) error {
 	if l.overdue {
 		hint = "the password must be changed: log in by hand once"
 	}
-	return l.refused(fmt.Sprintf("the host said %s", quoted(words)), hint)
+	return l.refused(fmt.Sprintf("the host said %s", said(words)), hint)
 }
 
 // giveName types the name at a prompt that asks for it.
@@ -193,7 +193,7 @@ func (l *login) giveName(ctx context.Context) error {
 	case l.named != "":
 		return l.denied(l.whyAgain(line))
 	case l.o.User == "":
-		return l.refused(fmt.Sprintf("the host asks %s, and no user is given", quoted(line)), "put the name before the host: user@host")
+		return l.refused(fmt.Sprintf("the host asks %s, and no user is given", said(line)), "put the name before the host: user@host")
 	}
 	l.named = line
 	return l.answer(ctx, l.o.User, false)

@@ -121,7 +121,7 @@ var logins = []struct {
 	{"it closes", "Welcome\r\n<closes>", LoginOptions{User: "me"}, "", `login: waiting for a login prompt: the host closed the connection; 9 octets came, the last words "Welcome"`},
 	{"it closes later", "login: <me\r>me\r\n<closes>", LoginOptions{User: "me"}, "", "waiting for a shell's prompt: the host closed"},
 	{"it is silent", "Welcome\r\n", LoginOptions{User: "me"}, "", "the host is silent for 1m0s"},
-	{"a name that cannot be", "", LoginOptions{User: "me\rrm"}, "", `"me^Mrm": it cannot be typed`},
+	{"a name that cannot be", "", LoginOptions{User: "me\rrm"}, "", `"me rm": it cannot be typed`},
 	{"a name that is an option", "", LoginOptions{User: "-froot"}, "", "cannot be typed"},
 	{"no idea", "login: <me\r>me\r\nPIN: ", LoginOptions{User: "me"}, "PIN:", `asking for "PIN:": no idea`},
 

@@ -80,14 +80,14 @@ var hostName = regexp.MustCompile(`^[A-Za-z0-9_:\[][A-Za-z0-9_.:%\]-]{0,254}$`)
 
 func (p *proxy) check() error {
 	if !hostName.MatchString(p.o.Host) {
-		return p.refused(fmt.Sprintf("the host %s: it cannot be typed", quoted(p.o.Host)), "a name of letters, digits, dots and dashes, or an address")
+		return p.refused(fmt.Sprintf("the host %s: it cannot be typed", said(p.o.Host)), "a name of letters, digits, dots and dashes, or an address")
 	}
 	if p.o.Port < 1 || p.o.Port > 65535 {
 		return p.refused(fmt.Sprintf("the port %d: there are 1 to 65535", p.o.Port), "")
 	}
 	for _, s := range []string{p.o.User, p.o.Connect} {
 		if text, err := oneLine(s); err != nil || text != s || len(s) > 512 {
-			return p.refused(fmt.Sprintf("%s cannot be typed", quoted(s)), "")
+			return p.refused(fmt.Sprintf("%s cannot be typed", said(s)), "")
 		}
 	}
 	if _, err := p.connectLine(p.o.Connect); err != nil {
@@ -113,7 +113,7 @@ func (p *proxy) connectLine(template string) (string, error) {
 		case i < len(template) && template[i] == '%':
 			b.WriteByte('%')
 		default:
-			return "", fmt.Errorf("the line to connect with, %s: a %% with nothing it stands for", quoted(template))
+			return "", fmt.Errorf("the line to connect with, %s: a %% with nothing it stands for", said(template))
 		}
 	}
 	return b.String(), nil
@@ -190,7 +190,7 @@ func (p *proxy) authenticate(ctx context.Context, kind prompt) error {
 	p.asked[kind] = true
 	if kind == namePrompt {
 		if p.o.User == "" {
-			return p.refused(fmt.Sprintf("the proxy asks %s, and no user is given for it", quoted(line)), "put the name before the proxy: telnet://user@proxy")
+			return p.refused(fmt.Sprintf("the proxy asks %s, and no user is given for it", said(line)), "put the name before the proxy: telnet://user@proxy")
 		}
 		return p.answer(ctx, p.o.User, false)
 	}
@@ -204,7 +204,7 @@ func (p *proxy) authenticate(ctx context.Context, kind prompt) error {
 }
 
 func (p *proxy) denied(words string) error {
-	return p.refused(fmt.Sprintf("the proxy said %s", quoted(words)), p.advice(words))
+	return p.refused(fmt.Sprintf("the proxy said %s", said(words)), p.advice(words))
 }
 
 // advice is what to try after a refusal.
@@ -216,7 +216,7 @@ func (p *proxy) advice(words string) string {
 	case strings.Contains(words, "unknown") || strings.Contains(words, "not known") || strings.Contains(words, "no such"):
 		return "it does not know the host: try its address"
 	case strings.Contains(words, "usage") || strings.Contains(words, "invalid") || strings.Contains(words, "illegal") || strings.Contains(words, "bad "):
-		return "it connects by another line than " + quoted(p.line) + ": say which, or write a chat script"
+		return "it connects by another line than " + said(p.line) + ": say which, or write a chat script"
 	case strings.Contains(words, "refused") || strings.Contains(words, "timed out") || strings.Contains(words, "timeout") || strings.Contains(words, "unreachable") || strings.Contains(words, "no route"):
 		return "it cannot reach the host there: try another port"
 	}

@@ -25,9 +25,7 @@ func (s *Script) Run(ctx context.Context, st carrier.Stream, o Options) (carrier
 	r.watchers = [2]watcher{{w: o.Echo}, {w: o.Verbose}}
 	err := r.steps(ctx, s.steps)
 	r.endReport()
-	for i := range r.watchers {
-		r.watchers[i].endLine()
-	}
+	r.watchers[0].endLine() // and the other not, as chat(8) does
 	if err != nil {
 		var abort *AbortError
 		if errors.As(err, &abort) {

@@ -437,7 +437,7 @@ func TestKeywords(t *testing.T) {
 		"sent":     {p.heard.String(), "ATZ\r\rgehe im\n\rme 555\r"},
 		"said":     {say.String(), "Dialling...\n"},
 		"echoed":   {echo.String(), "\n^ACONNECT 9600\ngehe imogin:\n"},
-		"verbose":  {verbose.String(), "OK\n^ACONNECT 9600\ngehe imogin: pdone\n"},
+		"verbose":  {verbose.String(), "OK\n^ACONNECT 9600\ngehe imogin: pdone"},
 		"hang-ups": {fmt.Sprint(hangUps), "[false true]"},
 		"reported": {report.String()[min(len(report.String()), 23):], "CONNECT 9600\n"},
 	} {

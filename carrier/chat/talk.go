@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -122,7 +123,7 @@ func (t *talk) soFar() string {
 	if last == "" {
 		return fmt.Sprintf("%d octets came", t.came)
 	}
-	return fmt.Sprintf("%d octets came, the last words %s", t.came, quoted(last))
+	return fmt.Sprintf("%d octets came, the last words %s", t.came, said(last))
 }
 
 // lastWords returns the last line that is not an echo of ours, finished or not.
@@ -177,15 +178,26 @@ type secretFunc = func(ctx context.Context, question string) (string, error)
 // askFor asks for a secret and types it. whose begins the question.
 func (t *talk) askFor(ctx context.Context, whose, question string, secret secretFunc) error {
 	if secret == nil {
-		return t.refused(fmt.Sprintf("%s asks %s, and there is nobody to ask", t.peer, quoted(question)), "")
+		return t.refused(fmt.Sprintf("%s asks %s, and there is nobody to ask", t.peer, said(question)), "")
 	}
 	t.log("asking %q", whose+question)
 	text, err := secret(ctx, whose+question)
 	if err != nil {
-		return fmt.Errorf("%s: asking for %s: %w", t.layer, quoted(question), err)
+		return fmt.Errorf("%s: asking for %s: %w", t.layer, said(question), err)
 	}
 	if text, err = oneLine(text); err != nil {
-		return fmt.Errorf("%s: asking for %s: %w", t.layer, quoted(question), err)
+		return fmt.Errorf("%s: asking for %s: %w", t.layer, said(question), err)
 	}
 	return t.answer(ctx, text, true)
+}
+
+// said returns a line of the peer's, or one that is typed, for an error: printable, in
+// quotes, and the beginning of it if it is long.
+func said(line string) string {
+	const most = 160
+	line = carrier.Printable(line)
+	if len(line) > most {
+		line = carrier.Printable(line[:most]) + "..."
+	}
+	return strconv.Quote(line)
 }
