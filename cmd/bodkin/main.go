@@ -8,8 +8,11 @@
 //	main.go, command.go    arguments -> config
 //	voice.go               all that is said of a tunnel
 //	up.go, layers.go       the near side, layer by layer
-//	login.go               the way to the far side, by ssh
-//	far.go, farcommand.go  the far side
+//	login.go               the far side reached by ssh
+//	inside.go, identity.go and by anything else, with TLS inside
+//	far.go, farcommand.go,
+//	farinside.go           the far side
+//	pipe.go                the way to it, alone
 //	control.go             status and down: a running tunnel answers
 //	emulator.go, link.go,
 //	program.go             other emulators than ours, on either side
@@ -18,6 +21,10 @@
 //
 //	standin/               in the place of pppd and slirp: ppp, slirp
 //	cotty/                 two programs, each on a terminal of its own
+//	chat/                  in the place of chat(8)
+//	key/                   who knows whom
+//	way/                   the hops to the far side, each with its carrier
+//	secret/                where passwords come from
 //	privilege/             the only privileged process, and how it is asked
 //	report/                errors with a layer, a hint and an exit status
 //	detach/                a command that stays when the shell has its prompt back
@@ -44,12 +51,13 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// actByName makes the program be `bodkin cotty` or `bodkin slirp` if it was started
-// under that name. Neither's own words begin with its name, so a first word that does
-// is the command: that is how a detached copy of such a file is started.
+// actByName makes the program be `bodkin cotty`, `slirp` or `chat` if it was started
+// under that name. The words of the first two never begin with their name, so a first
+// word that does is the command: that is how a detached copy of such a file is started.
 func actByName() {
 	name := strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe")
-	if (name == "cotty" || name == "slirp") && (len(os.Args) < 2 || os.Args[1] != name) {
+	named := len(os.Args) > 1 && os.Args[1] == name
+	if name == "chat" || (name == "cotty" || name == "slirp") && !named {
 		os.Args = append([]string{os.Args[0], name}, os.Args[1:]...)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -44,6 +45,25 @@ func TestSlirpByName(t *testing.T) {
 		out, err := asProgram(t, "/usr/local/bin/slirp", args...).CombinedOutput()
 		if err != nil || string(out) != software()+"\n" {
 			t.Errorf("slirp %q: %v, %q", args, err, out)
+		}
+	}
+}
+
+// TestChatByName: all words are the script's, even if the first is its name.
+func TestChatByName(t *testing.T) {
+	for _, c := range []struct {
+		words []string
+		comes string
+		goes  string
+	}{
+		{[]string{"/usr/sbin/chat", "login:", "me"}, "login:", "me\r"},
+		{[]string{"/usr/sbin/chat", "chat", "me"}, "chat", "me\r"},
+		{[]string{"bodkin", "chat", "login:", "me"}, "login:", "me\r"},
+	} {
+		cmd := asProgram(t, c.words[0], c.words[1:]...)
+		cmd.Stdin = strings.NewReader(c.comes)
+		if out, err := cmd.Output(); err != nil || string(out) != c.goes {
+			t.Errorf("%q: %v, %q", c.words, err, out)
 		}
 	}
 }
