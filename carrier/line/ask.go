@@ -12,6 +12,11 @@ const (
 	firstWait = time.Second
 	laterWait = 2 * time.Second
 
+	// longestWait is how long a question goes unanswered at most, whatever the rate is
+	// thought to be: the other half must not take it for silence. A pattern of 500
+	// octets needs 11 octets per second.
+	longestWait = 45 * time.Second
+
 	// chatterWait is when a question is repeated though something else keeps coming.
 	chatterWait = 10 * time.Second
 
@@ -116,7 +121,7 @@ func (a *asker) greet(ctx context.Context) error {
 		if used.elapsed < slowAnswer {
 			break
 		}
-		base = style{ends: used.ends, ask: used.ask}
+		base = a.said[a.number-1].style // that much was enough
 	}
 	return nil
 }
@@ -195,10 +200,10 @@ func (a *asker) patience(octets int) time.Duration {
 	return time.Duration(2 * float64(octets) / a.rate * float64(time.Second))
 }
 
-// question asks, in the styles in turn, until any attempt is answered. It returns the
-// answer and the attempt, whose style is made enough for the way: the one of the
-// attempt that was answered if it was the last; else the answer may have come
-// because of what a later one sent, and those count too.
+// question asks, in the styles in turn, until it is answered, and returns the answer
+// and the attempt that it answers. That of a pattern is the last one, so that its
+// style is known to be enough: an earlier answer may have come because of the line
+// ends in what was sent later.
 func (a *asker) question(ctx context.Context, answer kind, styles []style, text func(number byte, s style) []byte) (message, attempt, error) {
 	for k := 0; ; k++ {
 		now := attempt{style: styles[k%len(styles)], at: time.Now(), heard: a.count}
@@ -207,10 +212,14 @@ func (a *asker) question(ctx context.Context, answer kind, styles []style, text 
 		a.said[a.number] = now
 		a.number++
 
-		wait := a.patience(now.length) + laterWait
+		wait := laterWait
 		if k < len(styles)-1 || k == 0 {
-			wait += firstWait - laterWait
+			wait = firstWait
 		}
+		if answer == tail { // hello goes on as it is: somebody may come any moment
+			wait <<= min(max(0, k-len(styles)), 5)
+		}
+		wait = min(wait+a.patience(now.length), longestWait)
 		m, err := a.answerTo(ctx, answer, k, wait)
 		if err != nil {
 			return m, attempt{}, err
@@ -221,8 +230,8 @@ func (a *asker) question(ctx context.Context, answer kind, styles []style, text 
 	}
 }
 
-// answerTo returns the answer to the last attempt or one of the k before, or a
-// message of no kind when it is time to ask again.
+// answerTo returns the answer, or a message of no kind when it is time to ask again;
+// the question was asked k times before.
 func (a *asker) answerTo(ctx context.Context, answer kind, k int, wait time.Duration) (message, error) {
 	at := time.Now()
 	for {
@@ -246,7 +255,12 @@ func (a *asker) answerTo(ctx context.Context, answer kind, k int, wait time.Dura
 		if err != nil {
 			return m, err
 		}
-		if ok && m.kind == answer && int(a.number-1-m.attempt) <= k && !(answer == tail && !m.ends && a.cut()) {
+		if !ok || m.kind != answer {
+			continue
+		}
+		switch before := int(a.number - 1 - m.attempt); {
+		case answer == hello && before <= k,
+			answer == tail && before == 0 && (m.ends || !a.cut()):
 			return m, nil
 		}
 	}
@@ -267,9 +281,5 @@ func (a *asker) account(m message) attempt {
 		a.roundTrip = elapsed
 	}
 	a.rate = max(a.rate, float64(used.length+a.count-used.heard)/elapsed.Seconds())
-	for n := m.attempt; n != a.number; n++ {
-		used.ends = used.ends || a.said[n].ends
-		used.ask = used.ask || a.said[n].ask
-	}
 	return used
 }

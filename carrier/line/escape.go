@@ -60,29 +60,34 @@ func (e *escaper) encode(dst, src []byte) (written, read int) {
 
 func (*escaper) end([]byte) int { return 0 }
 
-// An unescaper is the way back. An entry is: the octet; from bit 8 how many octets
-// that makes, 0 or 1; at bit 9 whether a code has begun, which with the next octet
-// is the index of the next entry; at bit 10 whether this cannot be.
+// An unescaper is the way back. The index of an entry is an octet, plus 256 after
+// escapeOctet. An entry is the octet that this makes; bit 8 says that it makes one.
+//
+// What was sent before is known from the octet before alone, but for one case, so
+// that no step waits for the table of another.
 type unescaper struct {
 	table [512]uint16
-	state uint16 // 0, or 1<<8: a code has begun
+	last  byte // escapeOctet: a code has begun
 }
 
 const (
-	oneOctet  = 1 << 8
-	codeBegun = 1 << 9
-	damaged   = 1 << 10
+	oneOctet = 1 << 8
+	inserted = 1 << 9  // into a code, which goes on
+	damaged  = 1 << 10 // cannot be
 )
+
+// afterEscape is 256 after escapeOctet: a table is quicker than a branch that cannot
+// be foretold.
+var afterEscape = [256]uint16{escapeOctet: 256}
 
 func newUnescaper(unsafe carrier.ByteSet) *unescaper {
 	d := new(unescaper)
 	for v := range 256 {
 		switch {
 		case v == escapeOctet:
-			d.table[v] = codeBegun
 			d.table[256+v] = damaged
 		case unsafe.Has(byte(v)): // never sent: the way put it in
-			d.table[256+v] = codeBegun
+			d.table[256+v] = inserted
 		default:
 			d.table[v] = uint16(v) | oneOctet
 			d.table[256+v] = damaged
@@ -102,22 +107,25 @@ func newUnescaper(unsafe carrier.ByteSet) *unescaper {
 // decode decodes octets of src into dst, and returns how many it wrote and read. If
 // it reports damage, src[read] is the octet that cannot be.
 func (d *unescaper) decode(dst, src []byte) (written, read int, ok bool) {
-	state := d.state
 	for read < len(src) && written < len(dst) {
+		last := d.last
 		n := min(len(dst)-written, len(src)-read)
 		for i, b := range src[read : read+n] {
-			entry := d.table[state&256|uint16(b)]
-			if entry&damaged != 0 {
-				return written, read + i, false
+			entry := d.table[afterEscape[last]|uint16(b)]
+			if entry&(inserted|damaged) != 0 {
+				if entry&damaged != 0 {
+					return written, read + i, false
+				}
+				continue
 			}
 			dst[written] = byte(entry)
-			written += int(entry >> 8 & 1)
-			state = entry >> 1
+			written += int(entry >> 8)
+			last = b
 		}
+		d.last = last
 		read += n
 	}
-	d.state = state & 256
 	return written, read, true
 }
 
-func (d *unescaper) whole() bool { return d.state == 0 }
+func (d *unescaper) whole() bool { return d.last != escapeOctet }

@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -203,6 +201,3 @@ func with(f linetest.Faults, rate int) linetest.Faults {
 	f.Rate = rate
 	return f
 }
-
-var _ = errors.Is
-var _ = strings.Contains

@@ -91,8 +91,8 @@ type route struct {
 type parts byte
 
 const (
-	outRest parts = 1 << iota // by the dialling half: all but 0x80 to 0x9f
-	outHigh                   // 0x80 to 0x9f, which a 7-bit line makes controls
+	outRest parts = 1 << iota // by the dialling half: all but the high ones
+	outHigh                   // 0x80 to 0x9f and 0xff, which a 7-bit line makes controls
 	inRest                    // by the accepting half
 	inHigh
 	allParts = outRest | outHigh | inRest | inHigh

@@ -208,7 +208,7 @@ func never(a, b carrier.ByteSet) carrier.ByteSet {
 var controls = between(0, 0x1f, 0x7f, 0x7f)
 
 // high is what a way that takes bit 7 off turns into controls.
-var high = between(0x80, 0x9f)
+var high = between(0x80, 0x9f, 0xff, 0xff)
 
 // between returns the set of the ranges given by their first and last octets.
 func between(ranges ...byte) (set carrier.ByteSet) {

@@ -31,9 +31,10 @@ type Faults struct {
 	OneOctet  bool   // a Read returns one
 	Rate      int    // octets per second; 0: no bound
 	Delay     time.Duration
-	HangUpAt  int // the connection ends when as many octets have been sent; 0: never
-	Corrupt   int // the octet of that number is lost; 0: none
-	CorruptBy int // as many octets are lost there
+	Late      func() time.Duration // what is added to Delay, for each Write
+	HangUpAt  int                  // the connection ends when as many octets have been sent; 0: never
+	Corrupt   int                  // the octet of that number is lost; 0: none
+	CorruptBy int                  // as many octets are lost there
 }
 
 // A Link is two ends with a way between.
@@ -153,12 +154,16 @@ func (l *Link) put(n int, data []byte) {
 		return
 	}
 	at := time.Now().Add(w.faults.Delay)
+	if w.faults.Late != nil {
+		at = at.Add(w.faults.Late())
+	}
+	if w.free.After(at) { // nothing overtakes
+		at = w.free
+	}
+	w.free = at
 	var each time.Duration
 	if w.faults.Rate > 0 {
 		each = time.Second / time.Duration(w.faults.Rate)
-		if w.free.After(at) {
-			at = w.free
-		}
 		at = at.Add(each) // of the first
 		w.free = at.Add(each * time.Duration(len(data)-1))
 	}
