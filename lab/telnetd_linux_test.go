@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// A typist talks telnet by hand: it refuses every option and shows the rest.
+// A typist talks telnet by hand: it lets the peer echo, refuses every other option
+// and shows the rest.
 type typist struct {
 	t      *testing.T
 	conn   net.Conn
-	echo   bool // it lets the peer echo instead of refusing that too
 	binary bool // it asked for BINARY both ways, and takes the answers
 }
 
@@ -82,7 +82,7 @@ func (y *typist) until(done func(string) bool) (string, error) {
 					option := next()
 					switch {
 					case option == optBinary && y.binary:
-					case verb == will && option == optEcho && y.echo:
+					case verb == will && option == optEcho:
 						y.conn.Write([]byte{iac, do, option})
 					case verb == will:
 						y.conn.Write([]byte{iac, dont, option})

@@ -89,7 +89,6 @@ func TestTelnetProxy(t *testing.T) {
 			}
 			defer proxy.Close()
 			y := typistAt(t, l.Laptop, netip.AddrPortFrom(FirewallInside4, tt.o.Port))
-			y.echo = tt.o.Echo
 			if said := y.see(tt.said); said != tt.said {
 				t.Fatalf("first it said %q", said)
 			}

@@ -43,6 +43,9 @@ func Demo(ctx context.Context, out io.Writer, program string) error {
 
 	s := &scene{teller: t, lab: l}
 	err = s.play(ctx)
+	if err == nil && ctx.Err() == nil {
+		err = t.telnet(ctx, program)
+	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx) // and not what came of it
 	}
