@@ -90,7 +90,7 @@ func (w *words) String() string {
 	return w.b.String()
 }
 
-// start runs a proxy as the account until the test ends, and waits for it to take a
+// start runs a proxy as the account, in a namespace of its own, until the test ends, and waits for it to take a
 // connection. settings is its configuration, in which PORT and DIR are replaced;
 // arguments the command, with CONFIG for the configuration's file.
 func start(t *testing.T, account string, files map[string]string, settings string, arguments ...string) *program {
@@ -143,7 +143,7 @@ func start(t *testing.T, account string, files map[string]string, settings strin
 	}
 	cmd := exec.Command(arguments[0], arguments[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, p.said, p.said
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // with its helpers
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID, Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +153,7 @@ func start(t *testing.T, account string, files map[string]string, settings strin
 		cmd.Wait()
 	}()
 	t.Cleanup(func() {
-		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		cmd.Process.Kill() // the first process of its namespace: all others end with it
 		<-ended
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -209,22 +209,32 @@ func far(t *testing.T) (address string) {
 	return l.Addr().String()
 }
 
-// both moves 20 MiB each way at once, by the target's echo, and compares hashes.
+// both moves 20 MiB each way at once, made from seeds, and compares hashes.
 func both(t *testing.T, s carrier.Stream) {
 	t.Helper()
 	const n = 20 << 20
-	fmt.Fprintln(s, "echo")
-	sent, got := sha256.New(), sha256.New()
+	made := func(seed byte) io.Reader { // as the far side makes them
+		var key [32]byte
+		for i := 0; i < len(key); i += 8 {
+			key[i] = seed
+		}
+		return io.LimitReader(rand.NewChaCha8(key), n)
+	}
+	sum := func(r io.Reader) []byte {
+		hash := sha256.New()
+		io.Copy(hash, r)
+		return hash.Sum(nil)
+	}
+	fmt.Fprintf(s, "both %d 7\n", n)
 	var sending error
 	var all sync.WaitGroup
-	all.Go(func() {
-		source := io.LimitReader(rand.NewChaCha8([32]byte{1}), n)
-		_, sending = io.Copy(io.MultiWriter(sent, struct{ io.Writer }{s}), source)
-	})
-	_, err := io.CopyN(got, s, n)
+	all.Go(func() { _, sending = io.Copy(struct{ io.Writer }{s}, made(8)) })
+	got := sum(io.LimitReader(s, n))
+	theirs := make([]byte, sha256.Size) // of what they got
+	_, err := io.ReadFull(s, theirs)
 	all.Wait()
-	if err != nil || sending != nil || !bytes.Equal(sent.Sum(nil), got.Sum(nil)) {
-		t.Errorf("20 MiB there and back: %v, %v; the same octets: %v", sending, err, bytes.Equal(sent.Sum(nil), got.Sum(nil)))
+	if err != nil || sending != nil || !bytes.Equal(got, sum(made(7))) || !bytes.Equal(theirs, sum(made(8))) {
+		t.Errorf("20 MiB each way: %v, %v; arrived here %v, there %v", sending, err, bytes.Equal(got, sum(made(7))), bytes.Equal(theirs, sum(made(8))))
 	}
 }
 

@@ -113,9 +113,15 @@ func (d *dialogue) exchange(ctx context.Context, message, answer []byte, what st
 	return &carrier.HangUpError{
 		Layer:  "proxy",
 		Reason: fmt.Sprintf("%s closed the connection in place of %s (%d of %d octets came)", d.proxy, what, n, len(answer)),
-		Hint:   "check that " + d.proxy + " is a proxy for this version of SOCKS",
+		Hint:   d.hint(),
 		Err:    err,
 	}
+}
+
+// hint is what to look at when the answer is missing: ssh -D has no other word for a
+// target that it cannot reach.
+func (d *dialogue) hint() string {
+	return "check that " + d.proxy + " is a proxy for this version of SOCKS, and that it can reach the target"
 }
 
 // unanswered returns the error for a wait that ended by cause.
@@ -130,7 +136,7 @@ func (d *dialogue) unanswered(cause error, what string, limit time.Duration) err
 	return &carrier.SilenceError{
 		Layer:  "proxy",
 		Reason: fmt.Sprintf("%s did not send %s %s", d.proxy, what, within),
-		Hint:   "check that " + d.proxy + " is a proxy for this version of SOCKS, and that it can reach the target",
+		Hint:   d.hint(),
 	}
 }
 
