@@ -25,7 +25,7 @@ var failures = map[string]struct{ reason, hint string }{
 	"hash":      {"it arrived damaged at the far side", "try again; if that does not help, suspect the disk there"},
 	"notty":     {"the far side gives no terminal", "the account must be permitted one: no PermitTTY no in sshd_config, no restrict or no-pty in authorized_keys"},
 	"noprogram": {"the far side has no such program", "install it there, or give its whole path"},
-	"nobase64":  {"the far side has nothing that decodes base64", "install coreutils, busybox or openssl there"},
+	"nodecoder":  {"the far side has nothing that decodes base64", "install coreutils, busybox or openssl there"},
 	"nohash":    {"the far side has nothing that checks SHA-256", "install coreutils, busybox or openssl there"},
 	"garbled":   {"the way to the far side lost part of what was typed", "look for a line without flow control, or for something that takes only short lines"},
 	"nokey":     {"the far half has no key that we could know it by", "make one there with `bodkin key new` or ssh-keygen, and pair the two: see bodkin help key"},

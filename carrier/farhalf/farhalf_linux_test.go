@@ -114,7 +114,13 @@ func refused(t *testing.T, err error, texts ...string) {
 // it padding.
 func smallBuild(t *testing.T) Builds {
 	t.Helper()
-	padding := make([]byte, 100<<10)
+	return paddedBuild(t, 100<<10)
+}
+
+// paddedBuild is smallBuild with so many octets of noise, twice in hexadecimal.
+func paddedBuild(t *testing.T, octets int) Builds {
+	t.Helper()
+	padding := make([]byte, octets)
 	rand.Read(padding)
 	text := fmt.Sprintf("#!/bin/sh\n[ -t 0 ] && stty raw -echo\necho \"BODKIN $3 READY 1\"\nexec /usr/bin/cat\n# %x\n%[1]x\n", padding)
 	path := filepath.Join(t.TempDir(), "far")

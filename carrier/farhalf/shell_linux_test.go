@@ -51,16 +51,19 @@ func (l *shellLogin) open(t *testing.T) *command.Process {
 	env := append([]string{"HOME=" + l.home, "PATH=/usr/bin:/bin:/usr/sbin:/sbin", "TERM=vt100", "ENV=" + l.home + "/.rc"}, l.env...)
 	args := l.args
 	if !l.pipe {
-		args = append([]string{"/bin/sh", "-c", "/usr/bin/stty sane; " + l.before + ` exec "$@"`, "sh"}, args...)
+		args = append([]string{"/bin/sh", "-c", "/usr/bin/stty sane; echo connected; " + l.before + ` exec "$@"`, "sh"}, args...)
 	}
 	if l.mount != "" {
-		args = append([]string{"unshare", "-m", "sh", "-c", "set -e; " + l.mount + `; exec "$@"`, "sh"}, args...)
+		args = append([]string{"unshare", "-m", "/bin/sh", "-c", "set -e; " + l.mount + `; exec "$@"`, "sh"}, args...)
 	}
 	p, err := command.Start(command.Config{Args: args, Dir: "/", Env: env, TTY: !l.pipe})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.Close() })
+	if !l.pipe {
+		until(t, p.Stream(), "connected")
+	}
 	return p
 }
 

@@ -157,8 +157,8 @@ func (f *fakeShell) upload(say func(string) error) error {
 				return fmt.Errorf("%d octets of %d received, another hash", len(f.received), size)
 			}
 			return nil
-		case line == ": -":
-		case line == ": .":
+		case line == ": -", line == ": .":
+		case line == ":": // passed over by all but some
 			if err := say("GOT"); err != nil {
 				return err
 			}

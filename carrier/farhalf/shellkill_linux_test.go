@@ -202,6 +202,7 @@ func TestKilled(t *testing.T) {
 				nonce := NewNonce()
 				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 				defer cancel()
+				defer context.AfterFunc(ctx, func() { r.Close() })()
 				s, _, err := StartInShell(ctx, carrier.Stream{ReadWriteCloser: &b}, Options{Nonce: nonce, Builds: builds})
 				if err == nil { // the brink was the start's end, which varies by an octet or two
 					b.fall()
@@ -240,6 +241,7 @@ func TestKilledAtFullSpeed(t *testing.T) {
 				t.Fatal(err)
 			}
 			syscall.Kill(r.leader, signal)
+			defer time.AfterFunc(10*time.Second, func() { r.Close() }).Stop()
 			if _, err := io.Copy(io.Discard, s); !errors.Is(err, syscall.EIO) {
 				t.Errorf("the Stream ended by %v", err)
 			}

@@ -8,19 +8,23 @@ import (
 // typed is what /bin/sh runs in the place of the shell that we type into. It may hold
 // what script may.
 //
-// The terminal stops to echo and to edit, but for CR, which still ends a line as LF
-// does, since ways differ in what they make of either. Then the marker says that this
-// is so, and what comes next is read here and by nobody else: a script, in pieces.
+// The terminal stops to echo. It still gives lines, not octets, since bash's read takes
+// all that is there and loses what follows the line; and CR ends them as LF does, since
+// ways differ in what they make of either. Then the marker says that this is so, and
+// what comes next is read here and by nobody else: a script, in pieces.
 //
 //	: 'piece'    appended to the script, s; $1 is the quote
 //	:            the script is whole, and runs
+//
+// It reads again after an end: a NUL beside the CR that ended our line, if a shell that
+// edits lines itself left it there, is one to Linux.
 //
 // All that we send after the marker are lines that begin with a colon and, the base64
 // of an upload apart, have the rest in quotes. In any shell such a line does nothing.
 // That is for the shell in which somebody has typed what led to this one (su, telnet)
 // and which comes back when this one dies.
-const typed = `s=;t=pipe;[ -t 0 ]&&t=tty&&stty raw -echo icrnl;echo BODKIN $0 SHELL $t;` +
-	`while read -r c;do case $c in *$1*)c=${c#*$1};s=$s${c%$1*};;:*)eval "$s";exit;esac;done`
+const typed = `s=;t=pipe;[ -t 0 ]&&t=tty&&stty icanon icrnl -echo;echo BODKIN $0 SHELL $t;` +
+	`while read -r c||read -r c;do case $c in *$1*)c=${c#*$1};s=$s${c%$1*};;:*)eval "$s";exit;esac;done`
 
 // typedLine returns the one line that is typed, without its end: at most 250 octets,
 // since old systems take 255 in a line. The space in front keeps it out of the history
@@ -69,7 +73,7 @@ b=;
 for x in "base64 -d" "openssl base64 -d" "busybox base64 -d" "base64 -D" u64 bu64 "python3 -m base64 -d"; do
  [ "$(echo Ym9ka2lu | $x 2>/dev/null)" = bodkin ] && b=$x && break;
 done;
-[ "$b" ] || { say FAIL nobase64 "there is no base64, openssl, uudecode, busybox or python3"; exit 1; };
+[ "$b" ] || { say FAIL nodecoder "there is no base64, openssl, uudecode, busybox or python3"; exit 1; };
 z=plain; command -v gzip >/dev/null 2>&1 && z=gzip;
 say NEED "$(uname -s)" "$m" "$z";
 while read -r x z k s h x; do [ "$x" ] && break; done;

@@ -59,7 +59,9 @@ func (st *starting) uploadText(need message) (message, error) {
 }
 
 // textBlock returns octets as the lines of one block. Only the last block may have
-// other than a multiple of lineOctets, for only the end of base64 is padded.
+// other than a multiple of lineOctets, for only the end of base64 is padded. The line
+// after its end is for a sed that looks one line ahead, as busybox's does, and is passed
+// over where it does not.
 func textBlock(octets []byte, end string) string {
 	var text strings.Builder
 	text.WriteString(": -" + end)
@@ -68,6 +70,6 @@ func textBlock(octets []byte, end string) string {
 		text.WriteString(": " + base64.StdEncoding.EncodeToString(octets[:n]) + end)
 		octets = octets[n:]
 	}
-	text.WriteString(": ." + end)
+	text.WriteString(": ." + end + ":" + end)
 	return text.String()
 }
