@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 // An Error refuses what was asked for, and says what to try.
@@ -76,14 +77,15 @@ type Up struct {
 	Exclude []netip.Prefix // what does not
 	DNS     DNS
 
-	FarBinary string // a bodkin for the far side's system; empty: found by itself
-	KnownAs   string // what the far side's key is known by; empty: the target's name
-	Chat      string // file of a script that logs in at the target; empty: by what the prompts look like
-	Become    string // "su" or "sudo" once logged in; empty: stay who we are
-	Open      bool   // an eavesdropper is accepted: the far side need not prove who it is
-	Coding    string // how octets go over a line that may change some: auto, clean, escape, armour
-	AllowHost bool   // the far host itself may be reached: its loopback and its addresses
-	AllowLink bool   // link-local addresses of the far side may be reached
+	FarBinary string        // a bodkin for the far side's system; empty: found by itself
+	KnownAs   string        // what the far side's key is known by; empty: the target's name
+	Chat      string        // file of a script that logs in at the target; empty: by what the prompts look like
+	Become    string        // "su" or "sudo" once logged in; empty: stay who we are
+	Silence   time.Duration // how long a proxy or a login may be silent where something is waited for
+	Open      bool          // an eavesdropper is accepted: the far side need not prove who it is
+	Coding    string        // how octets go over a line that may change some: auto, clean, escape, armour
+	AllowHost bool          // the far host itself may be reached: its loopback and its addresses
+	AllowLink bool          // link-local addresses of the far side may be reached
 
 	Once         bool   // do not dial again when the link dies
 	Record       string // file for all octets of the link to a foreign emulator; empty: none

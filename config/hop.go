@@ -318,6 +318,8 @@ func (u *Up) checkWay() error {
 		return refuse("bodkin://host:port is the same with protection", "%s is for measurements, with no hop before it", t)
 	case u.Chat != "" && !t.Shell():
 		return refuse("leave --chat out, or put chat:FILE on the way with --via", "--chat logs in to a shell, and %s shows none", t)
+	case u.Silence < 0:
+		return refuse("for example 20s; 0 is the usual", "--dialogue-timeout %v", u.Silence)
 	case u.Become != "" && !t.Shell():
 		return refuse("log in as root, or use sudo in the far side's forced command", "--become types into a shell, and %s shows none", t)
 	case u.Become != "" && u.Become != "su" && u.Become != "sudo":

@@ -137,6 +137,7 @@ the layer that failed: 10 privilege, 11 reach, 12 ssh, 13 far half, 14 link,
 	wayFlags(f, &via, &passwords)
 	f.StringVar(&u.Chat, "chat", "", "`FILE`: a chat script that logs in at the target, instead of what prompts look like")
 	f.StringVar(&u.Become, "become", "", "su or sudo, once logged in at the target's shell")
+	f.DurationVar(&u.Silence, "dialogue-timeout", 0, "how long a proxy or a login may be silent where something is waited for (default 1m0s)")
 	f.StringVar(&u.KnownAs, "known-as", "", "the `NAME` that the far side's key is known by in known_servers (default: the target's)")
 	f.BoolVar(&u.Open, "insecure-accept-eavesdropping", false, "go on though the far side does not prove who it is, on a way without ssh")
 	f.StringVar(&u.Coding, "line", "auto", "how octets go over a line that may change some: auto (measured), clean, escape, armour")

@@ -29,7 +29,7 @@ func (n *near) prove(ctx context.Context) error {
 		return report.At(report.Reach, err, "")
 	}
 	n.passage = &way.Way{
-		Hops: n.config.Via, Secrets: n.secrets, SSH: n.config.SSH, Fdpass: []string{self, fdpassCommand},
+		Hops: n.config.Via, Secrets: n.secrets, Silence: n.config.Silence, SSH: n.config.SSH, Fdpass: []string{self, fdpassCommand},
 		Done:   n.done,
 		Banner: func(place, line string) { n.voice.detail("%s says: %s", place, line) },
 		Log:    n.voice.aside,

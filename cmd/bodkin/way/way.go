@@ -39,9 +39,10 @@ const settleTime = 10 * time.Second
 type Way struct {
 	Hops    []config.Hop
 	Secrets *secret.Sources
-	SSH     []string    // the ssh program and its options, for jump hosts
-	Fdpass  []string    // what hands ssh a connection of ours: see ssh.Config
-	Control tcp.Control // is called with each socket of ours before it connects; may be nil
+	Silence time.Duration // how long a proxy or a login may be silent where something is waited for; 0: as chat has it
+	SSH     []string      // the ssh program and its options, for jump hosts
+	Fdpass  []string      // what hands ssh a connection of ours: see ssh.Config
+	Control tcp.Control   // is called with each socket of ours before it connects; may be nil
 
 	// Done is called when a hop is behind us, and Banner with each line that a host
 	// shows before it lets anybody in, printable. Log gets what only the curious want
@@ -206,7 +207,7 @@ func (w *Way) telnetProxy(h config.Hop, address string, scheme config.Scheme) ca
 		s, err = dialogue(s, func(s carrier.Stream) (carrier.Stream, error) {
 			return chat.Proxy(ctx, s, chat.ProxyOptions{
 				Host: host, Port: port, Connect: h.Connect, User: h.User,
-				Secret: w.secret(h), Banner: w.banner(h), Log: w.log(h),
+				Secret: w.secret(h), Timeout: w.Silence, Banner: w.banner(h), Log: w.log(h),
 			})
 		})
 		conn, ok := s.ReadWriteCloser.(*telnet.Conn)
@@ -248,7 +249,7 @@ func (w *Way) Script(file, place string) carrier.Hop {
 			return carrier.Stream{}, report.At(report.Dialogue, fmt.Errorf("%s: %w", file, err), "see docs/chat.md")
 		}
 		return dialogue(s, func(s carrier.Stream) (carrier.Stream, error) {
-			return script.Run(ctx, s, chat.Options{Env: os.LookupEnv, Answer: w.secrets().For(place), Log: w.logTo(place)})
+			return script.Run(ctx, s, chat.Options{Timeout: w.Silence, Env: os.LookupEnv, Answer: w.secrets().For(place), Log: w.logTo(place)})
 		})
 	}
 }
@@ -269,7 +270,7 @@ func (w *Way) Login(ctx context.Context, s carrier.Stream, h config.Hop, o Login
 	}
 	if err == nil && (o.Script == "" || o.Become != "") {
 		after, err = chat.Login(ctx, after, chat.LoginOptions{
-			User: loginName(h, o), Secret: w.secret(h), Become: o.Become, Banner: w.banner(h), Log: w.log(h),
+			User: loginName(h, o), Secret: w.secret(h), Become: o.Become, Timeout: w.Silence, Banner: w.banner(h), Log: w.log(h),
 		})
 	}
 	if err != nil {
