@@ -92,7 +92,7 @@ func TestBasic(t *testing.T) {
 			config.Secure, config.Basic = c.secure, c.basic
 			var log strings.Builder
 			config.Log = func(line string) { log.WriteString(line + "\n") }
-			err, _, reached := through(t, config, serve(c.answer), nil)
+			_, reached, err := through(t, config, serve(c.answer), nil)
 			if c.refused != nil {
 				mustBeRefused(t, err, c.refused...)
 			} else if err != nil {
@@ -109,34 +109,34 @@ func TestBasic(t *testing.T) {
 	var asked int
 	config := as("me:you", "x", &asked)
 	config.Secure = true
-	err, _, _ := through(t, config, serve(wants(`Basic realm="x"`)), nil)
+	_, _, err := through(t, config, serve(wants(`Basic realm="x"`)), nil)
 	mustBeRefused(t, err, "colon")
 }
 
 // TestWithoutCredentials: nobody to log in as, or no way to.
 func TestWithoutCredentials(t *testing.T) {
-	err, _, _ := through(t, settings, once(wants(`Digest realm="r", nonce="n"`, `Basic realm="r"`)), nil)
+	_, _, err := through(t, settings, once(wants(`Digest realm="r", nonce="n"`, `Basic realm="r"`)), nil)
 	mustBeRefused(t, err, "wants a user", "Digest, Basic", "http://user@")
 
 	var asked int
 	config := as("me", "x", &asked)
-	err, _, _ = through(t, config, once(wants("Negotiate")), nil)
+	_, _, err = through(t, config, once(wants("Negotiate")), nil)
 	mustBeRefused(t, err, "Negotiate (Kerberos) is not supported")
-	err, _, _ = through(t, config, once(wants("Bearer x, \x1b[1m")), nil)
+	_, _, err = through(t, config, once(wants("Bearer x, \x1b[1m")), nil)
 	mustBeRefused(t, err, "Bearer", "bodkin speaks Digest, NTLM and Basic")
-	err, _, _ = through(t, config, once("HTTP/1.1 407 No\r\n\r\n"), nil)
+	_, _, err = through(t, config, once("HTTP/1.1 407 No\r\n\r\n"), nil)
 	mustBeRefused(t, err, "it names none")
 	if asked != 0 {
 		t.Errorf("asked for a password that nobody wants")
 	}
 
 	config.Secret = nil
-	err, _, _ = through(t, config, once(wants("NTLM")), nil)
+	_, _, err = through(t, config, once(wants("NTLM")), nil)
 	mustBeRefused(t, err, "nobody to ask")
 
 	mute := errors.New("no terminal")
 	config.Secret = func(context.Context, string) (string, error) { return "", mute }
-	if err, _, _ = through(t, config, once(wants("NTLM")), nil); !errors.Is(err, mute) {
+	if _, _, err = through(t, config, once(wants("NTLM")), nil); !errors.Is(err, mute) {
 		t.Errorf("%v", err)
 	}
 }
@@ -191,7 +191,7 @@ func TestNoEnd(t *testing.T) {
 		"HTTP/1.0 407 No\r\nProxy-Authenticate: Digest realm=\"r\", nonce=\"%d\", stale=true\r\n\r\n",
 	} {
 		var asked, requests int
-		err, _, reached := through(t, as("me", "x", &asked), func(_ int, c *client) {
+		_, reached, err := through(t, as("me", "x", &asked), func(_ int, c *client) {
 			for c.request() != nil {
 				requests++
 				c.say(fmt.Sprintf(answer, requests))
@@ -225,7 +225,7 @@ func TestBodies(t *testing.T) {
 		{"closed against its word", true, 2, "HTTP/1.1 407 No\r\nProxy-Authenticate: Digest realm=r, nonce=n\r\nContent-Length: 0\r\n\r\n"},
 	} {
 		var asked int
-		err, _, reached := through(t, as("me", "x", &asked), func(_ int, proxy *client) {
+		_, reached, err := through(t, as("me", "x", &asked), func(_ int, proxy *client) {
 			if proxy.credentials() == "" {
 				proxy.say(c.answer)
 				if c.hangs || proxy.credentials() == gone {

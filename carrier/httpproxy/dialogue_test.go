@@ -101,7 +101,7 @@ var settings = Config{Proxy: "proxy:3128", Target: "gw.example.org:22"}
 
 // through dials through a fake in a bubble of its own time. It returns what Dial
 // did, and how long that took; look, if not nil, gets the Stream first.
-func through(t *testing.T, c Config, serve func(int, *client), look func(carrier.Stream)) (err error, took time.Duration, reached int) {
+func through(t *testing.T, c Config, serve func(int, *client), look func(carrier.Stream)) (took time.Duration, reached int, err error) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{t: t, serve: serve}
 		began := time.Now()
@@ -119,7 +119,7 @@ func through(t *testing.T, c Config, serve func(int, *client), look func(carrier
 		f.running.Wait() // every connection is closed
 		reached = f.reached
 	})
-	return err, took, reached
+	return took, reached, err
 }
 
 // TestRequest: not an octet too many.
@@ -134,7 +134,7 @@ func TestRequest(t *testing.T) {
 		config := settings
 		config.Target, config.Agent = c.target, c.agent
 		var got strings.Builder
-		err, _, _ := through(t, config, func(_ int, client *client) {
+		_, _, err := through(t, config, func(_ int, client *client) {
 			tee := bufio.NewReader(io.TeeReader(client, &got))
 			client.r = tee
 			client.request()
@@ -155,7 +155,7 @@ func TestTargets(t *testing.T) {
 	} {
 		c := settings
 		c.Target = target
-		err, _, reached := through(t, c, once("HTTP/1.1 200 OK\r\n\r\n"), nil)
+		_, reached, err := through(t, c, once("HTTP/1.1 200 OK\r\n\r\n"), nil)
 		var refused *carrier.RefusedError
 		if !errors.As(err, &refused) || reached != 0 {
 			t.Errorf("%q: %v, and the proxy was reached %d times", target, err, reached)
@@ -163,7 +163,7 @@ func TestTargets(t *testing.T) {
 	}
 	c := settings
 	c.Agent = "x\r\nProxy-Evil: 1"
-	if err, _, reached := through(t, c, once("HTTP/1.1 200 OK\r\n\r\n"), nil); err == nil || reached != 0 {
+	if _, reached, err := through(t, c, once("HTTP/1.1 200 OK\r\n\r\n"), nil); err == nil || reached != 0 {
 		t.Errorf("an agent of two lines: %v", err)
 	}
 }
@@ -207,7 +207,7 @@ func TestTunnels(t *testing.T) {
 		{"close", late("HTTP/1.0 200 OK\r\nConnection: close\r\n\r\n" + greeting), greeting},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			err, _, reached := through(t, settings, c.serve, func(s carrier.Stream) {
+			_, reached, err := through(t, settings, c.serve, func(s carrier.Stream) {
 				go io.WriteString(s, "hello")
 				got := make([]byte, len(c.want)+5)
 				if n, err := io.ReadFull(s, got); err != nil || string(got) != c.want+"hello" {
@@ -251,7 +251,7 @@ func TestRefusals(t *testing.T) {
 		{"many lines", "HTTP/1.1 200 OK\r\n" + strings.Repeat("A: b\r\n", 200), true, []string{"100 lines"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			err, took, reached := through(t, settings, once(c.answer), nil)
+			took, reached, err := through(t, settings, once(c.answer), nil)
 			if err == nil {
 				t.Fatal("a tunnel")
 			}
@@ -288,7 +288,7 @@ func TestEnds(t *testing.T) {
 		{"in the header", "HTTP/1.1 200 OK\r\nVia: \x1b[1m\r\n", "28 octets came"},
 		{"after a 100", "HTTP/1.1 100 Continue\r\n\r\n", "25 octets came"},
 	} {
-		err, _, reached := through(t, settings, once(c.answer), nil)
+		_, reached, err := through(t, settings, once(c.answer), nil)
 		var hungUp *carrier.HangUpError
 		if !errors.As(err, &hungUp) || hungUp.Layer != "proxy" || !strings.Contains(hungUp.Reason, c.want) || !errors.Is(err, io.EOF) || reached != 1 {
 			t.Errorf("%s: %v; reached %d times", c.name, err, reached)
@@ -298,12 +298,12 @@ func TestEnds(t *testing.T) {
 		}
 	}
 	// It does not even read.
-	err, _, _ := through(t, settings, func(int, *client) {}, nil)
+	_, _, err := through(t, settings, func(int, *client) {}, nil)
 	if hungUp := new(carrier.HangUpError); !errors.As(err, &hungUp) {
 		t.Errorf("closed at once: %v", err)
 	}
 	// It answers before it has read the request, and reads no more.
-	err, _, _ = through(t, settings, func(_ int, c *client) {
+	_, _, err = through(t, settings, func(_ int, c *client) {
 		c.r.ReadByte()
 		c.Close()
 	}, nil)
@@ -336,7 +336,7 @@ func TestSilence(t *testing.T) {
 		{"stops", drip(0, "HTTP/1.1 200 OK\r\n"), 45 * time.Second},
 		{"one octet a second", drip(time.Second, endless), 45 * time.Second},
 	} {
-		err, took, _ := through(t, settings, c.serve, nil)
+		took, _, err := through(t, settings, c.serve, nil)
 		var silent *carrier.SilenceError
 		if !errors.As(err, &silent) || silent.Layer != "proxy" || took < answerTime || took > c.limit {
 			t.Errorf("%s: %v, after %v", c.name, err, took)
@@ -345,7 +345,7 @@ func TestSilence(t *testing.T) {
 
 	// 300 bit/s, two minutes of header.
 	header := "HTTP/1.1 200 OK\r\nA: " + strings.Repeat("x", 3600) + "\r\n\r\n"
-	err, took, _ := through(t, settings, drip(time.Second/30, header), nil)
+	took, _, err := through(t, settings, drip(time.Second/30, header), nil)
 	if err != nil || took < 2*time.Minute {
 		t.Errorf("a slow line: %v, after %v", err, took)
 	}

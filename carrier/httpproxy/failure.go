@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/bodkin-net/bodkin/carrier"
@@ -25,8 +26,8 @@ func (p *proxy) refused(reason, hint string) error {
 }
 
 // wrongPassword forgets the password, and returns the error for the answer r to it.
-func (p *proxy) wrongPassword(auth authentication, r reply) error {
-	p.forget()
+func (p *proxy) wrongPassword(ctx context.Context, auth authentication, r reply) error {
+	p.forget(ctx)
 	hint := "check user and password"
 	if auth.name() == nameNTLM {
 		hint += `; a user of a domain is written DOMAIN\user`
@@ -52,6 +53,9 @@ func (p *proxy) turnedAway(r reply) error {
 	case 401, 404, 405, 501:
 		return p.refused(reason, "check that "+p.Proxy+" is a proxy, and that it allows CONNECT")
 	case 403:
+		if strings.HasSuffix(p.Target, ":443") {
+			return p.refused(reason, "")
+		}
 		return p.refused(reason, "many proxies allow CONNECT to port 443 alone: let the server listen there")
 	case 429:
 		if after := r.first("Retry-After"); after != "" {

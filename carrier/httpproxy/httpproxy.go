@@ -68,7 +68,7 @@ type proxy struct {
 	Config
 	reach carrier.Dial
 
-	asking   chan struct{} // holds one value while the fields below are in use
+	asking   chan struct{} // holds one value while one call uses the fields below
 	asked    bool
 	password string // valid if asked
 }
@@ -92,8 +92,8 @@ func (p *proxy) dial(ctx context.Context) (_ carrier.Stream, err error) {
 	if err != nil {
 		return carrier.Stream{}, p.refused(err.Error(), "")
 	}
-	if !clean(p.Agent) {
-		return carrier.Stream{}, p.refused("the User-Agent holds control characters", "")
+	if !clean(p.Agent) || !clean(p.User) {
+		return carrier.Stream{}, p.refused("the user or the User-Agent for "+p.Proxy+" holds control characters", "")
 	}
 	var c *connection
 	defer func() {
@@ -130,10 +130,11 @@ func (p *proxy) dial(ctx context.Context) (_ carrier.Stream, err error) {
 			return carrier.Stream{}, err
 		}
 		if r.status/100 == 2 {
+			p.log("connected to " + p.Target + ": " + r.line())
 			return c.rest(), nil
 		}
 		if r.status == statusUnauthorized && auth != nil {
-			return carrier.Stream{}, p.wrongPassword(auth, r) // tinyproxy says it so
+			return carrier.Stream{}, p.wrongPassword(ctx, auth, r) // tinyproxy says it so
 		}
 		if r.status != statusAuthenticate {
 			return carrier.Stream{}, p.turnedAway(r)
@@ -176,7 +177,7 @@ func (p *proxy) next(ctx context.Context, auth authentication, target string, r 
 	if more {
 		return nil, false, p.refused(fmt.Sprintf("%s asked for the password %d times, and gives no reason to go on", p.Proxy, n), "")
 	}
-	return nil, false, p.wrongPassword(auth, r)
+	return nil, false, p.wrongPassword(ctx, auth, r)
 }
 
 // choose picks the strongest method of those offered and gets the password.
@@ -197,13 +198,7 @@ func (p *proxy) choose(ctx context.Context, offered []challenge) (password strin
 		return "", nil, p.refused(p.Proxy+" knows no way of authentication that bodkin speaks ("+names(offered)+")", hint)
 	}
 	password, err = p.secret(ctx)
-	if err != nil {
-		return "", nil, err
-	}
-	if !clean(p.User) || !clean(password) {
-		return "", nil, p.refused("the user or password for "+p.Proxy+" holds control characters", "")
-	}
-	return password, best, nil
+	return password, best, err
 }
 
 // secret returns the password, asking for it if that was not done yet.
@@ -224,15 +219,21 @@ func (p *proxy) secret(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("httpproxy: %s: the password: %w", p.Proxy, err)
 	}
+	if !clean(password) {
+		return "", p.refused("the password for "+p.Proxy+" holds control characters", "")
+	}
 	p.password, p.asked = password, true
 	return password, nil
 }
 
 // forget forgets a password that was refused.
-func (p *proxy) forget() {
-	p.asking <- struct{}{}
-	p.password, p.asked = "", false
-	<-p.asking
+func (p *proxy) forget(ctx context.Context) {
+	select {
+	case p.asking <- struct{}{}:
+		p.password, p.asked = "", false
+		<-p.asking
+	case <-ctx.Done(): // somebody is being asked for a new one
+	}
 }
 
 func (p *proxy) log(line string) {

@@ -308,14 +308,13 @@ func TestSquid(t *testing.T) {
 	for _, m := range methods {
 		t.Run(m.name, func(t *testing.T) {
 			p := startSquid(t, target, m.files, m.settings)
-			dial := func(target, with string) (carrier.Stream, error, int) {
-				var asked int
+			dial := func(target, with string) (_ carrier.Stream, asked int, _ error) {
 				c := as(m.user, with, &asked)
 				c.Proxy, c.Target, c.Basic = p.address, target, true
 				s, err := Dial(p.reach, c)(t.Context())
-				return s, err, asked
+				return s, asked, err
 			}
-			s, err, asked := dial(target, password)
+			s, asked, err := dial(target, password)
 			if err != nil {
 				t.Fatalf("%v\n%s", err, p.said)
 			}
@@ -326,12 +325,12 @@ func TestSquid(t *testing.T) {
 			both(t, s)
 
 			if !m.anybody {
-				_, err, _ := dial(target, "other")
+				_, _, err := dial(target, "other")
 				mustBeRefused(t, err, "wrong user or password")
 			}
-			_, err, _ = dial("127.0.0.1:22", password)
+			_, _, err = dial("127.0.0.1:22", password)
 			mustBeRefused(t, err, "403 Forbidden", "ERR_ACCESS_DENIED")
-			_, err, _ = dial(shut, password)
+			_, _, err = dial(shut, password)
 			if err == nil || errors.As(err, new(*carrier.RefusedError)) || !strings.Contains(err.Error(), "503 Service Unavailable, ERR_CONNECT_FAIL 111") {
 				t.Errorf("a shut port: %v", err)
 			}

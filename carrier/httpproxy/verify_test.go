@@ -125,7 +125,7 @@ func TestDigest(t *testing.T) {
 					t.Run(fmt.Sprintf("%s qop=%s userhash=%v %s", algorithm, qop, userhash, c.name), func(t *testing.T) {
 						p := &digestProxy{t: t, algorithm: algorithm, qop: qop, userhash: userhash, stale: c.stale, counts: map[string]string{}}
 						var asked int
-						err, _, reached := through(t, as(`m"e\`, c.password, &asked), func(number int, client *client) {
+						_, reached, err := through(t, as(`m"e\`, c.password, &asked), func(number int, client *client) {
 							for {
 								credentials := client.credentials()
 								fresh := p.nonces > c.stale
@@ -263,7 +263,7 @@ func TestNTLM(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var asked int
-			err, _, reached := through(t, as(c.user, c.password, &asked), func(_ int, proxy *client) {
+			_, reached, err := through(t, as(c.user, c.password, &asked), func(_ int, proxy *client) {
 				step := 1 // of this connection: the messages are bound to it
 				for {
 					credentials := proxy.credentials()

@@ -67,7 +67,7 @@ type v5 struct {
 	Auth
 	target string
 
-	asking   chan struct{} // holds one value while the fields below are in use
+	asking   chan struct{} // holds one value while one call uses the fields below
 	asked    bool
 	password string // valid if asked
 }
@@ -129,9 +129,6 @@ func (p *v5) logIn(ctx context.Context, d *dialogue) error {
 	if err != nil {
 		return err
 	}
-	if len(password) == 0 || len(password) > 255 {
-		return refused("a password for SOCKS 5 has 1 to 255 octets", "")
-	}
 	message := append([]byte{passwordVersion, byte(len(p.User))}, p.User...)
 	message = append(append(message, byte(len(password))), password...)
 	var answer [2]byte // the version, which some proxies get wrong; 0 for success
@@ -139,7 +136,7 @@ func (p *v5) logIn(ctx context.Context, d *dialogue) error {
 		return err
 	}
 	if answer[1] != 0 {
-		p.forget()
+		p.forget(ctx)
 		return refused(fmt.Sprintf("%s: wrong user or password for %q", d.proxy, carrier.Printable(p.User)), "check user and password")
 	}
 	return nil
@@ -163,15 +160,21 @@ func (p *v5) secret(ctx context.Context, proxy string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("socks: %s: the password: %w", proxy, err)
 	}
+	if len(password) == 0 || len(password) > 255 {
+		return "", refused("a password for SOCKS 5 has 1 to 255 octets", "")
+	}
 	p.password, p.asked = password, true
 	return password, nil
 }
 
 // forget forgets a password that was refused.
-func (p *v5) forget() {
-	p.asking <- struct{}{}
-	p.password, p.asked = "", false
-	<-p.asking
+func (p *v5) forget(ctx context.Context) {
+	select {
+	case p.asking <- struct{}{}:
+		p.password, p.asked = "", false
+		<-p.asking
+	case <-ctx.Done(): // somebody is being asked for a new one
+	}
 }
 
 // connectBy asks for the connection to t, which the user knows as name.
