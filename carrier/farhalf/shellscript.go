@@ -24,7 +24,7 @@ import (
 // That is for the shell in which somebody has typed what led to this one (su, telnet)
 // and which comes back when this one dies.
 const typed = `s=;t=pipe;[ -t 0 ]&&t=tty&&stty icanon icrnl -echo;echo BODKIN $0 SHELL $t;` +
-	`while read -r c||read -r c;do case $c in *$1*)c=${c#*$1};s=$s${c%$1*};;:*)eval "$s";exit;esac;done`
+	`while read -r c||read -r c;do case $c in *$1*)c=${c#*$1};s=$s${c%$1*};;*:*)eval "$s";exit;esac;done`
 
 // typedLine returns the one line that is typed, without its end: at most 250 octets,
 // since old systems take 255 in a line. The space in front keeps it out of the history
