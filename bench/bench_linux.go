@@ -23,6 +23,8 @@ type bench struct {
 	meter  *meter
 	log    io.Writer
 
+	telnetd *lab.Inetd // the gateway's, once it was needed
+
 	upTime     time.Duration // set by an open that does more than come up
 	firstStart time.Duration // of bodkin over ssh, with its far half sent
 }

@@ -44,6 +44,8 @@ var contenders = []contender{
 	{"ssh", "bodkin over ssh", true, (*bench).openBodkin},
 	{"ppp", "bodkin, PPP over ssh to bodkin slirp", true, (*bench).openPPP},
 	{"slirp", "bodkin, PPP over ssh to the real slirp", false, (*bench).openSlirp},
+	{"tls", "bodkin over tls, to usernat", true, (*bench).openTLS},
+	{"telnet", "bodkin over telnet, TLS inside", true, (*bench).openTelnet},
 	{"tcp-tun", "bodkin over tcp, to a tun", true, (*bench).openPlainKernel},
 	{"tcp-nat", "bodkin over tcp, to usernat", true, (*bench).openPlainNAT},
 }
@@ -167,8 +169,36 @@ func (b *bench) up(ctx context.Context, args ...string) (way, error) {
 }
 
 func (b *bench) openPlainNAT(ctx context.Context) (way, error) {
-	return b.openPlain(ctx, "me")
+	return b.openListening(ctx, "me", spoken{"tcp", "--plain", nil})
 }
+
+// openTLS is what a far half that waits is meant for. The keys are made for the one
+// connection: who has them makes no difference to its speed.
+func (b *bench) openTLS(ctx context.Context) (way, error) {
+	return b.openListening(ctx, "me", spoken{"tls", open, []string{open}})
+}
+
+// openTelnet logs in at the gateway's telnetd, and has the octets escaped that a
+// terminal would act upon.
+func (b *bench) openTelnet(ctx context.Context) (way, error) {
+	if b.telnetd == nil {
+		var err error
+		b.telnetd, err = b.lab.Gateway.Telnetd(ctx, lab.TelnetdOptions{Password: telnetPassword})
+		if err == nil {
+			err = b.lab.Laptop.WriteFile("/home/me/password", []byte(telnetPassword+"\n"), 0o600, "me")
+		}
+		if err != nil {
+			return way{}, err
+		}
+	}
+	return b.up(ctx, fmt.Sprintf("telnet://me@%v", lab.Gateway4), lab.Web4.String()+"/32", "--dns", "off", open, "--password", "@/home/me/password")
+}
+
+// open is the flag of those who do without keys.
+const open = "--insecure-accept-eavesdropping"
+
+// telnetPassword is of the gateway's account.
+const telnetPassword = "open sesame"
 
 // openPlainKernel ends the tunnel in a kernel interface of the gateway, which
 // forwards, as a server run by root would.
@@ -189,7 +219,7 @@ func (b *bench) openPlainKernel(ctx context.Context) (way, error) {
 		b.lab.Gateway.SetSysctl("net/ipv4/ip_forward", "0")
 		b.lab.Internet.Netlink().RouteDel(back)
 	}
-	w, err := b.openPlain(ctx, "root", "--kernel")
+	w, err := b.openListening(ctx, "root", spoken{"tcp", "--plain", nil}, "--kernel")
 	if err != nil {
 		undo()
 		return way{}, err
@@ -197,9 +227,16 @@ func (b *bench) openPlainKernel(ctx context.Context) (way, error) {
 	return way{func() { w.close(); undo() }}, nil
 }
 
-// openPlain starts a far half that listens on a port, and a tunnel to it.
-func (b *bench) openPlain(ctx context.Context, account string, args ...string) (way, error) {
-	far := b.lab.Gateway.Command(context.Background(), "bodkin", append([]string{"far", "--listen", fmt.Sprintf("%v:%d", lab.Gateway4, plainPort)}, args...)...).As(account)
+// A spoken says how a far half that listens is spoken to.
+type spoken struct {
+	scheme string   // of the near half's target
+	far    string   // flag of the far half
+	near   []string // flags of the near half
+}
+
+// openListening starts a far half that listens on a port, and a tunnel to it.
+func (b *bench) openListening(ctx context.Context, account string, c spoken, args ...string) (way, error) {
+	far := b.lab.Gateway.Command(context.Background(), "bodkin", append([]string{"far", "--listen", fmt.Sprintf("%v:%d", lab.Gateway4, plainPort), c.far}, args...)...).As(account)
 	var words bytes.Buffer
 	far.Stderr = &words
 	if err := far.Start(); err != nil {
@@ -216,7 +253,7 @@ func (b *bench) openPlain(ctx context.Context, account string, args ...string) (
 		return way{}, fmt.Errorf("bodkin far: %w: %s", err, bytes.TrimSpace(words.Bytes()))
 	}
 	began := time.Now()
-	w, err := b.up(ctx, fmt.Sprintf("tcp://%v:%d", lab.Gateway4, plainPort), lab.Web4.String()+"/32", "--dns", "off")
+	w, err := b.up(ctx, append([]string{fmt.Sprintf("%s://%v:%d", c.scheme, lab.Gateway4, plainPort), lab.Web4.String() + "/32", "--dns", "off"}, c.near...)...)
 	if err != nil {
 		end()
 		return way{}, fmt.Errorf("%w: %s", err, bytes.TrimSpace(words.Bytes()))

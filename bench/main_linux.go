@@ -93,7 +93,7 @@ func measure(ctx context.Context, c config, out, errw io.Writer) error {
 		return err
 	}
 	defer meter.close()
-	l, err := lab.New(ctx, lab.Options{Direct: true, AllowTCP: []uint16{plainPort}})
+	l, err := lab.New(ctx, lab.Options{Direct: true, AllowTCP: []uint16{plainPort, lab.TelnetPort}})
 	if err != nil {
 		return err
 	}
