@@ -157,6 +157,7 @@ func TestSettle(t *testing.T) {
 			p.s.Close()
 		}, time.Second, io.EOF, 4},
 		{"a long banner", func(p *puppet, _ func()) {
+			p.s.Write(make([]byte, 1000))
 			p.s.Write(make([]byte, 2*maxKept))
 		}, 0, nil, maxKept},
 	} {
@@ -260,7 +261,7 @@ func TestReset(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, s := newPuppet(t)
 		c := Open(s, Options{Passive: true})
-		go p.say("fffb01 fffd27 'connected' 0d0a fffd27 fffb01 'login' 0a")
+		go p.say("fffb01 fffb00 fffd27 'connected' 0d0a 'log' 0d00 fffd27 fffb01 'in' 0a")
 		if got := line(t, c); got != "connected\r\n" {
 			t.Fatalf("%q", got)
 		}
@@ -268,10 +269,10 @@ func TestReset(t *testing.T) {
 		if m := c.Modes(); m != (Modes{}) {
 			t.Errorf("after Reset: %+v", m)
 		}
-		if got := line(t, c); got != "login\n" {
+		if got := line(t, c); got != "log\rin\n" {
 			t.Fatalf("%q", got)
 		}
-		p.hears("fffd01 fffc27" + offers + "fffc27 fffd01")
+		p.hears("fffd01 fffd00 fffc27" + offers + "fffc27 fffd01")
 		c.Close()
 	})
 }

@@ -179,10 +179,9 @@ func (c *Conn) unlock() {
 
 // Reset begins anew: from here on another telnet server speaks, as behind a proxy
 // whose dialogue has ended. All options are as at the start, and offered unless
-// passive. What was answered to the old server is sent before; what was read from
+// passive. What is still owed to the old server is sent first; what was read from
 // the Stream and not by the caller is the new one's.
 func (c *Conn) Reset(passive bool) {
-	c.flush() // an error will come again
 	c.restart()
 	c.forget()
 	if !passive {

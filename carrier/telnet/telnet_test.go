@@ -5,6 +5,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/bodkin-net/bodkin/carrier"
 	"github.com/bodkin-net/bodkin/carrier/carriertest"
@@ -43,7 +44,18 @@ func TestCarrier(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				return Open(s, Options{}).Stream()
+				c := Open(s, Options{})
+				if name == "BINARY" {
+					ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+					defer cancel()
+					if err := c.Settle(ctx); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if m := c.Modes(); m.BinaryIn != (name == "BINARY") || m.BinaryOut != m.BinaryIn {
+					t.Fatalf("modes %+v", m)
+				}
+				return c.Stream()
 			})
 		})
 	}
