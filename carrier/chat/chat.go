@@ -15,6 +15,7 @@
 //	expect.go      waiting: the expected, ABORT, REPORT
 //	regexp.go      a regular expression, octet by octet
 //	file.go        @file
+//	log.go         the log, without secrets
 //	errors.go      exit codes
 //
 //	login.go       a host's dialogue, until its shell's prompt

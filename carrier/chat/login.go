@@ -134,7 +134,7 @@ func (l *login) listen(ctx context.Context) error {
 	err := l.more(ctx, waiting)
 	if _, hungUp := err.(*carrier.HangUpError); hungUp {
 		// It may not even have ended its line.
-		if no := l.judge(carrier.Printable(string(l.screen.line))); no != nil {
+		if no := l.judge(l.readable(l.screen.line)); no != nil {
 			return no
 		}
 	}
@@ -188,9 +188,9 @@ func (l *login) denied(words string) error {
 func (l *login) giveName(ctx context.Context) error {
 	line := strings.TrimSpace(l.prompt())
 	switch {
-	case l.named != "" && l.named != line, l.named == "" && len(l.asked) > 0:
+	case l.named != "" && l.named != line:
 		return nil // in a message of the day
-	case l.named != "":
+	case l.answered():
 		return l.denied(l.whyAgain(line))
 	case l.o.User == "":
 		return l.refused(fmt.Sprintf("the host asks %s, and no user is given", said(line)), "put the name before the host: user@host")
@@ -235,10 +235,10 @@ func (l *login) become(ctx context.Context) error {
 	l.peer, l.words, l.named, l.becoming = l.o.Become, nil, "", true
 	const prefix = "bodkin-"
 	nonce := rand.Text()[:16] // 80 bits
+	l.ours = nonce            // in our line, and in the marker
 	if err := l.answer(ctx, "echo "+prefix+"''"+nonce+"; "+command, false); err != nil {
 		return err
 	}
-	l.typed = append(l.typed, prefix+nonce) // nothing to show
 	for {
 		if err := l.more(ctx, "the shell to start "+l.o.Become); err != nil {
 			return err

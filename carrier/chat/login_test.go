@@ -115,6 +115,7 @@ var logins = []struct {
 	{"another password, in its words", "Username: <me\r>me\r\nPassword: <pw\r>\r\nNo.\r\nPassword: ", LoginOptions{User: "me"}, "Password:", `said "No."`},
 	{"Permission denied", "login: <me\r>me\r\nPassword: <pw\r>\r\nPermission denied, please try again.\r\n<closes>", LoginOptions{User: "me"}, "Password:", `said "Permission denied`},
 	{"its last word", "login: <me\r>me\r\nPassword: <pw\r>\r\nAccess denied<closes>", LoginOptions{User: "me"}, "Password:", `said "Access denied"`},
+	{"a name after a password", "Password: <pw\r>\r\ngw login: ", LoginOptions{User: "me"}, "Password:", `said "gw login:"`},
 	{"it expired", "login: <me\r>me\r\nPassword: <pw\r>\r\nYou are required to change your password immediately (root enforced)\r\nChanging password for me.\r\nCurrent password: ", LoginOptions{User: "me"}, "Password:", "wants a new password"},
 	{"no shell for you", "login: <me\r>me\r\nPassword: <pw\r>\r\nThis account is currently not available.\r\n<closes>", LoginOptions{User: "me"}, "Password:", "currently not available"},
 	{"nobody given", "gw login: ", LoginOptions{}, "", `the host asks "gw login:", and no user is given`},
@@ -170,6 +171,25 @@ func TestLogin(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestBanner: what the host says is shown, but no echo of ours.
+func TestBanner(t *testing.T) {
+	host := scene("Welcome to some home\r\nlogin: <me\r>me\r\nPassword: <pw\r>pw\r\nyou typed pw!\r\nme too\r\n$ <marker>$ {line}{marker}Password: <pw\r>\r\nhello\r\n# ")
+	near, far := pipe(3)
+	var playing sync.WaitGroup
+	playing.Go(func() { host.play(far) })
+	var k knows
+	var lines []string
+	st, err := Login(t.Context(), carrier.Stream{ReadWriteCloser: near}, LoginOptions{User: "me", Become: "su", Secret: k.secret, Banner: func(line string) { lines = append(lines, line) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(lines, "|"); got != "Welcome to some home|you typed ??????!|me too|hello" {
+		t.Errorf("shown %q", got)
+	}
+	st.Close()
+	playing.Wait()
 }
 
 // TestLoginErrors: which type an error has, for that decides what is done next.

@@ -34,7 +34,9 @@ type talk struct {
 	screen screen
 	came   int      // octets
 	words  []string // the last lines that came, printable
-	typed  []string // what we typed, which may come back as an echo
+	echo   string   // what we typed last, which may come back
+	ours   string   // what no line of the peer's own has in it; may be empty
+	hidden []string // secrets that we typed: masked where they come back
 }
 
 // defaultSilence is how long nothing may come, unless the caller says otherwise.
@@ -80,20 +82,29 @@ func (t *talk) hear() (line string, whole bool) {
 	if !whole {
 		return "", false
 	}
-	line = carrier.Printable(string(text))
+	line = t.readable(text)
 	t.note(line)
 	return line, true
 }
 
+// readable returns a line as it may be shown.
+func (t *talk) readable(text []byte) string {
+	line := carrier.Printable(string(text))
+	for _, secret := range t.hidden {
+		line = strings.ReplaceAll(line, secret, mask)
+	}
+	return line
+}
+
+// isEcho reports whether a line is not the peer's, but ours come back.
+func (t *talk) isEcho(line string) bool {
+	return line == t.echo || t.ours != "" && strings.Contains(line, t.ours)
+}
+
 // note keeps a line, and shows it, unless it is empty or an echo of ours.
 func (t *talk) note(line string) {
-	if line == "" {
+	if line == "" || t.isEcho(line) {
 		return
-	}
-	for _, s := range t.typed {
-		if strings.Contains(line, s) {
-			return
-		}
 	}
 	if len(t.words) == maxWords {
 		t.words = append(t.words[:0], t.words[1:]...)
@@ -128,14 +139,9 @@ func (t *talk) soFar() string {
 
 // lastWords returns the last line that is not an echo of ours, finished or not.
 func (t *talk) lastWords() string {
-	line := carrier.Printable(string(t.screen.line))
-	for _, s := range t.typed {
-		if strings.Contains(line, s) {
-			line = ""
-		}
-	}
-	if line == "" && len(t.words) > 0 {
-		line = t.words[len(t.words)-1]
+	line := t.readable(t.screen.line)
+	if (line == "" || t.isEcho(line)) && len(t.words) > 0 {
+		return t.words[len(t.words)-1]
 	}
 	return line
 }
@@ -149,8 +155,9 @@ func (t *talk) answer(ctx context.Context, text string, secret bool) error {
 	}
 	t.log("at %q typing %q", t.prompt(), shown)
 	t.screen.forget()
-	if strings.TrimSpace(text) != "" {
-		t.typed = append(t.typed, text)
+	t.echo = carrier.Printable(shown)
+	if secret && text != "" {
+		t.hidden = append(t.hidden, carrier.Printable(text))
 	}
 	err := t.in.write(ctx, []byte(text+"\r"), t.patience)
 	switch {
