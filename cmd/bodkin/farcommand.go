@@ -53,15 +53,13 @@ this itself; as a forced command, the flags here decide.`,
 						`as a forced command it is named in authorized_keys: restrict,command="bodkin far"`)
 				}
 			}
-			stream, err := command.Stdio()
-			if err != nil {
-				return err
-			}
-			f.stream = stream
 			if onLine {
 				return f.runInside(cmd.Context(), nonce, open)
 			}
-			if err := farhalf.Announce(stream, nonce); err != nil {
+			if f.stream, err = command.Stdio(); err != nil {
+				return err
+			}
+			if err := farhalf.Announce(f.stream, nonce); err != nil {
 				return err
 			}
 			go farhalf.Tidy()

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/bodkin-net/bodkin/carrier"
+	"github.com/bodkin-net/bodkin/carrier/command"
 	"github.com/bodkin-net/bodkin/carrier/farhalf"
 	"github.com/bodkin-net/bodkin/carrier/line"
 	"github.com/bodkin-net/bodkin/carrier/tcp"
@@ -24,14 +25,19 @@ const tlsRecord = 0x16
 // runInside is the far half that a near half has started in a shell: it says so,
 // measures the line together with it, and puts the tunnel into TLS.
 func (f *farHalf) runInside(ctx context.Context, nonce string, open bool) error {
-	// The terminal, if it is one, is ours from here on: the shell has made way.
+	// The terminal, if it is one, is ours from here on: the shell has made way. It is
+	// not set back, for nobody comes after us, and what is still on its way then is
+	// not for the eyes of a line editor.
 	if pty.IsTerminal(os.Stdin) {
-		restore, err := pty.Raw(os.Stdin)
-		if err != nil {
+		if _, err := pty.Raw(os.Stdin); err != nil {
 			return err
 		}
-		defer restore()
 	}
+	stream, err := command.Stdio()
+	if err != nil {
+		return err
+	}
+	f.stream = stream
 	identity, err := identifyFar(ctx, open)
 	if err != nil {
 		farhalf.Fail(f.stream, nonce, "nokey", err.Error())
