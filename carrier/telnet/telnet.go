@@ -59,8 +59,8 @@ type Options struct {
 	Width, Height uint16
 
 	// Log gets the negotiation line by line, for people: printable, and bounded as
-	// our answers are. Calls may come from Read and Write at the same time. May be
-	// nil.
+	// our answers are. Calls may come from Read and Write at the same time, and must
+	// not call the Conn. May be nil.
 	Log func(line string)
 }
 
@@ -213,11 +213,11 @@ func (c *Conn) Modes() Modes {
 // by now, besides what the Stream below eats: nothing if both ways are BINARY, else
 // NUL, CR and LF. The two mappings that RFC 854 knows are undone here, and GNU
 // inetutils' telnetd carries all 256 octets without BINARY; but busybox' sends a CR
-// as it is, and others make CR LF, LF or nothing of it. Servers that agree to BINARY
-// at first and end it once they show their login prompt are common, so a caller
-// asks after its dialogue.
+// as it is, and others make CR LF, LF or nothing of it. Inetutils' agrees to BINARY at
+// first and ends it before its login prompt, so a caller asks after its dialogue.
 func (c *Conn) Stream() carrier.Stream {
-	s := carrier.Stream{ReadWriteCloser: c, Unsafe: c.below.Unsafe}
+	s := c.below
+	s.ReadWriteCloser = c
 	if m := c.Modes(); !m.BinaryIn || !m.BinaryOut {
 		s.Unsafe.Add(nul)
 		s.Unsafe.Add(cr)
