@@ -239,3 +239,18 @@ func TestBodies(t *testing.T) {
 		}
 	}
 }
+
+// TestEndsInTheMiddle: only a connection that ended before a word of the next answer is
+// made anew.
+func TestEndsInTheMiddle(t *testing.T) {
+	var asked int
+	_, reached, err := through(t, as("me", "x", &asked), func(_ int, c *client) {
+		c.request()
+		c.say(wants("Digest realm=r, nonce=n"))
+		c.request()
+		c.say("HTTP/1.1 2")
+	}, nil)
+	if hungUp := new(carrier.HangUpError); !errors.As(err, &hungUp) || reached != 1 {
+		t.Errorf("%v; %d connections", err, reached)
+	}
+}

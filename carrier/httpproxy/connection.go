@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// answerTime is how long the proxy may take for an answer: to resolve a name,
-	// to connect, to ask its own server for passwords.
+	// answerTime is how long the proxy may take for an answer, if Config does not
+	// say: to resolve a name, to connect, to ask its own server for passwords.
 	answerTime = 30 * time.Second
 
 	// octetTime is what each octet adds to that. A line of 300 bit/s carries 30 a
@@ -32,7 +32,8 @@ var errSilent = errors.New("no answer in time")
 // A connection is one connection to the proxy, on which requests and answers take
 // turns.
 type connection struct {
-	proxy   string // "host:port", for errors
+	proxy   string        // "host:port", for errors
+	timeout time.Duration // for an answer
 	s       carrier.Stream
 	r       *bufio.Reader // of the connection itself
 	answers int           // that came
@@ -43,8 +44,8 @@ type connection struct {
 	last  []byte // the last of them, at most lastOctets
 }
 
-func newConnection(proxy string, s carrier.Stream) *connection {
-	c := &connection{proxy: proxy, s: s}
+func newConnection(proxy string, timeout time.Duration, s carrier.Stream) *connection {
+	c := &connection{proxy: proxy, timeout: timeout, s: s}
 	c.r = bufio.NewReaderSize(c, readSize)
 	return c
 }
@@ -63,7 +64,7 @@ func (c *connection) Read(b []byte) (int, error) {
 // the Stream once ctx or the patience ends.
 func (c *connection) ask(ctx context.Context, request []byte) (reply, error) {
 	c.count, c.last = 0, nil
-	c.patient = wait(ctx, c.s)
+	c.patient = wait(ctx, c.s, c.timeout)
 	c.patient.more(len(request))
 	_, writing := c.s.Write(request)
 	r, err := readReply(c.r) // also what was answered before all was written
@@ -89,7 +90,7 @@ func (c *connection) skipBody(ctx context.Context, r reply) bool {
 	if !r.persists() {
 		return false
 	}
-	c.patient = wait(ctx, c.s)
+	c.patient = wait(ctx, c.s, c.timeout)
 	skipped := r.discardBody(c.r)
 	return c.patient.end() == nil && skipped
 }
@@ -112,11 +113,11 @@ type patience struct {
 }
 
 // wait starts the time. The caller calls end.
-func wait(ctx context.Context, s io.Closer) *patience {
+func wait(ctx context.Context, s io.Closer, timeout time.Duration) *patience {
 	now := time.Now()
-	p := &patience{since: now, until: now.Add(answerTime), closed: make(chan struct{})}
+	p := &patience{since: now, until: now.Add(timeout), closed: make(chan struct{})}
 	p.ctx, p.cancel = context.WithCancelCause(ctx)
-	p.timer = time.AfterFunc(answerTime, func() { p.cancel(errSilent) })
+	p.timer = time.AfterFunc(timeout, func() { p.cancel(errSilent) })
 	p.unbind = context.AfterFunc(p.ctx, func() {
 		defer close(p.closed)
 		s.Close()

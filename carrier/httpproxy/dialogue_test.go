@@ -350,6 +350,13 @@ func TestSilence(t *testing.T) {
 		t.Errorf("a slow line: %v, after %v", err, took)
 	}
 
+	patient := settings
+	patient.Timeout = 5 * time.Minute
+	took, _, err = through(t, patient, drip(0, ""), nil)
+	if silent := new(carrier.SilenceError); !errors.As(err, &silent) || took < patient.Timeout {
+		t.Errorf("as long as the settings say: %v, after %v", err, took)
+	}
+
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{t: t, serve: drip(0, "HTTP/1.1 ")}
 		ctx, cancel := context.WithTimeout(t.Context(), 7*time.Second)

@@ -9,9 +9,11 @@
 package httpproxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/bodkin-net/bodkin/carrier"
 )
@@ -43,6 +45,9 @@ type Config struct {
 	// Agent is the User-Agent; empty: none.
 	Agent string
 
+	// Timeout is how long each answer may take; 0: 30 s.
+	Timeout time.Duration
+
 	// Log, if not nil, gets a line for each step. None holds a secret.
 	Log func(line string)
 }
@@ -51,8 +56,8 @@ type Config struct {
 // It may be called many times, also at once. Within one call it reaches the proxy
 // anew where an answer of 407 ended the connection.
 //
-// Each wait for the proxy ends after 30 s, and a fifteenth of a second more for each
-// octet that came or went: a line of 300 bit/s is fast enough.
+// Each wait for the proxy ends after c.Timeout, and a fifteenth of a second more for
+// each octet that came or went: a line of 300 bit/s is fast enough.
 //
 // Errors: *carrier.RefusedError of layer "proxy" for a target or a password that
 // the proxy refuses, and for settings it can not work with; *carrier.HangUpError
@@ -109,7 +114,7 @@ func (p *proxy) dial(ctx context.Context) (_ carrier.Stream, err error) {
 			if err != nil {
 				return carrier.Stream{}, err
 			}
-			c = newConnection(p.Proxy, s)
+			c = newConnection(p.Proxy, cmp.Or(p.Timeout, answerTime), s)
 		}
 		credentials := ""
 		if auth != nil {

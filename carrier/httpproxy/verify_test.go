@@ -257,6 +257,7 @@ func TestNTLM(t *testing.T) {
 		{"wrong password", "user", "", "secret01", keeping, second, 1, "wrong user or password", false},
 		{"closed in the middle", "user", "", "SecREt01", keeping, strings.Replace(second, "\r\n", "\r\nConnection: close\r\n", 1), 1, "does not keep", false},
 		{"hung up in the middle", "user", "", "SecREt01", keeping, "", 2, "", true},
+		{"hung up at the last message", "user", "", "SecREt01", keeping, second, 1, "", true},
 		{"no challenge", "user", "", "SecREt01", keeping, keeping, 1, "no challenge came", false},
 		{"not base 64", "user", "", "SecREt01", keeping, wants("NTLM TlRM="), 1, "not base 64", false},
 		{"garbage", "user", "", "SecREt01", keeping, wants("NTLM TlRMTVNTUAACAAAA"), 1, "makes no sense", false},
@@ -283,6 +284,8 @@ func TestNTLM(t *testing.T) {
 							return
 						}
 						step = 2
+					case step == 2 && c.hungUp:
+						return
 					case step == 2 && c.second == second && ntlmGood(message, server, c.domain, "user", secret01, info) == nil:
 						proxy.say(yes)
 						return

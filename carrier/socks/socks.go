@@ -6,7 +6,7 @@
 // message is read to its last octet and no further, so that the Stream's next octet
 // is the target's first. Names are resolved by the proxy.
 //
-// Its Hops wait 30 s at most for each answer. Their errors: *carrier.RefusedError of
+// Its Hops wait 30 s at most for each answer, or as Auth says. Their errors: *carrier.RefusedError of
 // layer "proxy" where the proxy or the settings say no, *carrier.HangUpError where
 // the proxy ends the connection in the middle, *carrier.SilenceError where no answer
 // comes. A target that the proxy could not reach is a plain error.
@@ -27,8 +27,8 @@ import (
 )
 
 const (
-	// answerTime is how long the proxy may take for one answer: to resolve a name
-	// and to connect, or to ask its own server for passwords.
+	// answerTime is how long the proxy may take for one answer, if Auth does not say:
+	// to resolve a name and to connect, or to ask its own server for passwords.
 	answerTime = 30 * time.Second
 
 	// octetTime is what each octet sent adds to that. A line of 300 bit/s carries
@@ -80,14 +80,15 @@ func refused(reason, hint string) error {
 
 // A dialogue is what is said with one proxy.
 type dialogue struct {
-	s     carrier.Stream
-	proxy string // for errors: "proxy:1080", or "the proxy"
+	s       carrier.Stream
+	proxy   string        // for errors: "proxy:1080", or "the proxy"
+	timeout time.Duration // for each answer
 }
 
 // exchange sends a message, if there is one, and reads an answer of len(answer) octets.
 // what names the answer. Once ctx or the time ends it closes the Stream.
 func (d *dialogue) exchange(ctx context.Context, message, answer []byte, what string) error {
-	limit := answerTime + time.Duration(len(message))*octetTime
+	limit := d.timeout + time.Duration(len(message))*octetTime
 	waiting, stop := context.WithTimeoutCause(ctx, limit, errSilent)
 	defer stop()
 	closed := make(chan struct{})

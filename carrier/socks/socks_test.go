@@ -276,6 +276,15 @@ func TestContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		defer far.Close()
+		began := time.Now()
+		_, err := V5("gw:22", Auth{Timeout: 5 * time.Minute})(t.Context(), carrier.Stream{ReadWriteCloser: near})
+		if quiet := new(carrier.SilenceError); !errors.As(err, &quiet) || time.Since(began) < 5*time.Minute {
+			t.Errorf("as long as the settings say: %v, after %v", err, time.Since(began))
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer far.Close()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		_, err := V5("gw:22", Auth{})(ctx, carrier.Stream{ReadWriteCloser: near})

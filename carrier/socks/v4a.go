@@ -35,7 +35,7 @@ func V4a(target, user string) carrier.Hop {
 		if len(user) > maxUser || !clean(user) {
 			return carrier.Stream{}, refused("the user for the proxy is too long, or holds control characters", "")
 		}
-		d := dialogue{s, "the proxy"}
+		d := dialogue{s, "the proxy", answerTime}
 		var answer [8]byte // version 0, the code, port and address that mean nothing here
 		if err := d.exchange(ctx, v4Request(t, user), answer[:1], "its answer"); err != nil {
 			return carrier.Stream{}, err

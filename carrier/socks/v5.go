@@ -1,10 +1,12 @@
 package socks
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/bodkin-net/bodkin/carrier"
 )
@@ -53,6 +55,9 @@ type Auth struct {
 
 	// Proxy is the proxy's "host:port": whose password it is.
 	Proxy string
+
+	// Timeout is how long each answer may take; 0: 30 s.
+	Timeout time.Duration
 }
 
 // V5 returns the Hop to target, "host:port", by SOCKS 5. It may be called many times,
@@ -80,10 +85,7 @@ func (p *v5) hop(ctx context.Context, s carrier.Stream) (carrier.Stream, error) 
 	if len(p.User) > maxUser || !clean(p.User) {
 		return carrier.Stream{}, refused("the user for the proxy is too long, or holds control characters", "")
 	}
-	d := &dialogue{s, p.Proxy}
-	if d.proxy == "" {
-		d.proxy = "the proxy"
-	}
+	d := &dialogue{s, cmp.Or(p.Proxy, "the proxy"), cmp.Or(p.Timeout, answerTime)}
 	if err := p.authenticate(ctx, d); err != nil {
 		return carrier.Stream{}, err
 	}
