@@ -104,7 +104,7 @@ func (c *connection) unanswered(cause error) error {
 func (c *connection) unintelligible(what malformedError) error {
 	return &carrier.RefusedError{
 		Layer:  "proxy",
-		Reason: fmt.Sprintf("%s answers by %s (%s)", c.proxy, what, c.came()),
+		Reason: fmt.Sprintf("%s answered with %s (%s)", c.proxy, what, c.came()),
 		Hint:   "check that " + c.proxy + " is a web proxy: one that speaks TLS is https://, one of SOCKS socks5://",
 		Err:    what,
 	}

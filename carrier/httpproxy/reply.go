@@ -32,7 +32,7 @@ type malformedError string
 func (e malformedError) Error() string { return string(e) }
 
 const (
-	errNotHTTP  malformedError = "not HTTP"
+	errNotHTTP  malformedError = "what is not HTTP"
 	errTooLong  malformedError = "a header longer than 64 KiB"
 	errTooMany  malformedError = "a header of more than 100 lines"
 	errNoStatus malformedError = "a status line that makes no sense"
