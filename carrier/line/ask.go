@@ -14,11 +14,13 @@ const (
 
 	// longestWait is how long a question goes unanswered at most, whatever the rate is
 	// thought to be: the other half must not take it for silence. A pattern of 500
-	// octets needs 11 octets per second.
-	longestWait = 45 * time.Second
+	// octets needs 17 octets per second.
+	longestWait = 30 * time.Second
 
-	// chatterWait is when a question is repeated though something else keeps coming.
-	chatterWait = 10 * time.Second
+	// chatterWait is when a question is repeated though something keeps coming, and
+	// longestChatter the same where that may well be a slow answer.
+	chatterWait    = 10 * time.Second
+	longestChatter = 45 * time.Second
 
 	// slowAnswer is when an answer is asked for again: the far half may have been late
 	// with the first, which says nothing of the way.
@@ -242,7 +244,7 @@ func (a *asker) answerTo(ctx context.Context, answer kind, k int, wait time.Dura
 			}
 		}
 		until := quiet.Add(wait)
-		if last := at.Add(max(chatterWait, 4*wait)); last.Before(until) {
+		if last := at.Add(max(chatterWait, min(4*wait, longestChatter))); last.Before(until) {
 			until = last
 		}
 		if !time.Now().Before(until) {
