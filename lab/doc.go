@@ -22,5 +22,11 @@
 // Where this kernel has no PPP, pppd runs in a guest of its own: User Mode Linux,
 // an ordinary process whose files are the machine's.
 //
+// What a firewall that lets nothing out has instead is there too (Options.Closed): a
+// telnet proxy in the manner of tn-gw and the real squid, tinyproxy, danted and
+// microsocks on the firewall, the real telnetd and login behind it (Telnetd), a
+// login shell that writes down what it reads (TraceShell), and between any two of
+// them a relay that does to octets what dirty lines do (Chaos).
+//
 // It imports nothing else of this project, so that every part can be tested in it.
 package lab

@@ -39,6 +39,10 @@ func (l *Lab) furnish(ctx context.Context) error {
 	if err := l.Laptop.SetResolvConf(l.options.ResolvConf, FirewallInside4.String()); err != nil {
 		return err
 	}
+	// Nothing answers there: the firewall knows the names of /etc/hosts and no more.
+	if err := l.Firewall.SetResolvConf(ResolvFile, "127.0.0.1"); err != nil {
+		return err
+	}
 	if err := l.Gateway.SetResolvConf(ResolvFile, DNS4.String(), DNS6.String()); err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 // A Process is a running program of a machine.
 type Process struct {
 	PID  int           // as this process sees it; the machine numbers its own from 1
+	PPID int           // of its parent, likewise
 	UID  uint32        // effective
 	Args []string      // its command line; empty for one that ended and was not waited for
 	RSS  int64         // octets of memory resident, shared ones included
@@ -74,9 +75,11 @@ func (m *Machine) Processes() ([]Process, error) {
 		}
 		if stat, err := os.ReadFile(dir + "/stat"); err == nil {
 			// The second field is a name in parentheses and may hold anything
-			// (proc(5)); the times are the 14th and 15th.
+			// (proc(5)); the times are the 14th and 15th,
+			// the parent the 4th.
 			f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 			if len(f) > 12 {
+				p.PPID, _ = strconv.Atoi(f[1])
 				user, _ := strconv.ParseInt(f[11], 10, 64)
 				system, _ := strconv.ParseInt(f[12], 10, 64)
 				p.CPU = time.Duration(user+system) * clockTick
