@@ -157,12 +157,6 @@ func (d *decoder) keepSub(b byte) {
 	d.sub = append(d.sub, b)
 }
 
-// clean reports whether data goes out as it is: no IAC in it and, if it is not
-// BINARY, no CR.
-func clean(data []byte, binary bool) bool {
-	return bytes.IndexByte(data, iac) < 0 && (binary || bytes.IndexByte(data, cr) < 0)
-}
-
 // encode appends data to dst as it goes out, with IAC doubled and, if it is not
 // BINARY, CR as CR NUL; as much of it as fits into dst's capacity. It returns how
 // many octets of data that was.

@@ -169,7 +169,7 @@ func (c *Conn) decode(dst, raw []byte) (wrote, took int) {
 			err = c.obey(command)
 		}
 		if c.quiet > maxQuiet {
-			err = refused("%d octets of telnet commands came, and no data", c.quiet)
+			err = refused("%d octets of commands came, and no data", c.quiet)
 		}
 		if err != nil {
 			c.err = err
@@ -193,11 +193,11 @@ func (c *Conn) obey(command command) error {
 	}
 	if allowed := maxAnswers + c.data/dataPerAnswer; int64(c.options.said) > allowed {
 		c.outbox = c.outbox[:owed]
-		return refused("more than %d telnet answers were asked for", allowed)
+		return refused("more than %d answers were asked for", allowed)
 	}
 	if len(c.outbox) > maxOutbox {
 		c.outbox = c.outbox[:owed]
-		return refused("%d octets of telnet answers were asked for, and not taken", owed)
+		return refused("%d octets of answers were asked for, and not taken", owed)
 	}
 	c.sendOutbox()
 	return nil
@@ -207,7 +207,7 @@ func (c *Conn) obey(command command) error {
 func refused(format string, a ...any) error {
 	return &carrier.RefusedError{
 		Layer:  "telnet",
-		Reason: fmt.Sprintf(format, a...) + ": no telnet server in order does so",
+		Reason: fmt.Sprintf(format, a...) + ": no server in order does so",
 		Hint:   "another port, or another way: what answers there is no telnet server, or wants to keep us busy",
 	}
 }

@@ -27,8 +27,8 @@ import (
 	"github.com/bodkin-net/bodkin/carrier"
 )
 
-// Bounds on what a server may make us do. The tamest real one that asks for much,
-// that of GNU inetutils, has 16 answers before its login prompt.
+// Bounds on what a server may make us do. GNU inetutils' telnetd, which asks for as
+// much as any, has 16 answers before its login prompt.
 const (
 	// maxAnswers is how many messages we say in answer to a server, and one more
 	// for each dataPerAnswer octets of data: a line that lives for weeks may change
