@@ -15,6 +15,12 @@ const (
 	hintInstall = `install bodkin there and let the key run it: command="bodkin far" in authorized_keys`
 )
 
+// hintsInShell are what to try instead where the way is not ssh.
+var hintsInShell = strings.NewReplacer(
+	hintShell, "log in there by hand: what leads up to here must end where a shell reads commands",
+	hintInstall, "set XDG_CACHE_HOME there to a private directory where programs may run",
+)
+
 // failures says for each code of FAIL what it means and what to try.
 var failures = map[string]struct{ reason, hint string }{
 	"nodir":     {"the far side has no directory that it can be put in", "make ~/.cache writable there, or " + hintInstall},
@@ -25,7 +31,8 @@ var failures = map[string]struct{ reason, hint string }{
 	"hash":      {"it arrived damaged at the far side", "try again; if that does not help, suspect the disk there"},
 	"notty":     {"the far side gives no terminal", "the account must be permitted one: no PermitTTY no in sshd_config, no restrict or no-pty in authorized_keys"},
 	"noprogram": {"the far side has no such program", "install it there, or give its whole path"},
-	"nodecoder":  {"the far side has nothing that decodes base64", "install coreutils, busybox or openssl there"},
+	"nostty":    {"the far side cannot set its terminal raw", "install coreutils or busybox there, for stty"},
+	"nodecoder": {"the far side has nothing that decodes base64", "install coreutils, busybox or openssl there"},
 	"nohash":    {"the far side has nothing that checks SHA-256", "install coreutils, busybox or openssl there"},
 	"garbled":   {"the way to the far side lost part of what was typed", "look for a line without flow control, or for something that takes only short lines"},
 	"nokey":     {"the far half has no key that we could know it by", "make one there with `bodkin key new` or ssh-keygen, and pair the two: see bodkin help key"},
@@ -109,6 +116,9 @@ func (st *starting) ended(err error) error {
 }
 
 func (st *starting) refused(reason, hint string, err error) error {
+	if st.shellScript != "" {
+		hint = hintsInShell.Replace(hint)
+	}
 	return &carrier.RefusedError{Layer: "far half", Reason: reason, Hint: hint, Err: err}
 }
 

@@ -33,10 +33,10 @@ import (
 // asks for it, or directly follows another of ours; all are printable ASCII, and of
 // 250 octets at most.
 //
-// The Stream returned begins after READY. If the far side is on a terminal, its Unsafe
-// has what terminals act upon, though the far half sets its own end raw before READY.
-// A CR or LF of ours is changed by nobody there; what a terminal between does, who
-// knows.
+// The Stream returned begins after READY. If the far side is on a terminal, Unsafe has
+// what terminals act upon, although the far half sets its own raw before READY: there
+// may be others on the way. Where the way makes more of our line end than one octet,
+// the far half may read the rest of it, an LF or a NUL, before our first.
 //
 // Errors: a *carrier.RefusedError if trying again would end the same way, a
 // *carrier.HangUpError if the far side ended in the middle, a *carrier.SilenceError if

@@ -212,6 +212,9 @@ func TestKilled(t *testing.T) {
 					t.Error("the Stream did not end")
 				}
 				r.typed(t, nonce)
+				if left, _ := filepath.Glob(r.home + "/.cache/bodkin/.*-*"); left != nil && way == "near end closed" {
+					t.Errorf("left there: %q", left)
+				}
 			})
 		}
 	}

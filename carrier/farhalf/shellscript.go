@@ -48,6 +48,9 @@ func pieces(script, end string) string {
 	var lines strings.Builder
 	for rest := whole; rest != ""; {
 		n := min(pieceLength, len(rest))
+		for rest[n-1] == '\\' { // which fish would take with the quote behind it
+			n--
+		}
 		lines.WriteString(": '" + rest[:n] + "'" + end)
 		rest = rest[n:]
 	}
@@ -106,7 +109,7 @@ n=$0;
 ` + forPrograms + `
 ready() {
  [ -t 0 ] && { stty raw -echo -iexten 2>/dev/null || stty raw -echo ||
- { say FAIL notty "it has no stty that sets it raw"; exit 1; }; };
+ { say FAIL nostty "stty does not do it"; exit 1; }; };
  say READY 1;
 };
 ` + becomeProgram

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -225,6 +227,26 @@ func TestInShellTools(t *testing.T) {
 	}
 }
 
+// TestNothingToAShell: all that is sent after the marker is nothing to any shell that
+// reads it by mistake, as when the one it is for has died and an outer one comes back.
+func TestNothingToAShell(t *testing.T) {
+	noise := make([]byte, 100_000)
+	rand.NewChaCha8([32]byte{2}).Read(noise)
+	hash := strings.Repeat("ab", 32)
+	text := pieces(shellScriptFor(Builds{{Hash: hash}}, true), "\n") + pieces(programInShellFor(strings.Repeat(`it's $(touch /x) \\!`, 90)), "\n") +
+		": gzip 5012345 15012345 " + hash + " .\n" + textBlock(noise, "\n") + ": --\n"
+	for _, c := range shells {
+		t.Run(c.name, func(t *testing.T) {
+			cmd := exec.Command(c.args[0], c.args[1:len(c.args)-1]...) // without -i: no prompts
+			cmd.Stdin = strings.NewReader(text + "echo end\n")
+			cmd.Env = []string{"HOME=" + t.TempDir(), "PATH=/usr/bin:/bin"}
+			if out, err := cmd.CombinedOutput(); err != nil || string(out) != "end\n" {
+				t.Errorf("%q, %v", out, err)
+			}
+		})
+	}
+}
+
 // TestInShellPlaces is a part of TestPlaces.
 func TestInShellPlaces(t *testing.T) {
 	builds := smallBuild(t)
@@ -314,17 +336,15 @@ func (f readFunc) Read(b []byte) (int, error) { return f(b) }
 
 // TestNotAShell: what answers is none, or one that does not do as it is told.
 func TestNotAShell(t *testing.T) {
-	var hungUp *carrier.HangUpError
-	var silence *carrier.SilenceError
 	for _, c := range []struct {
 		name string
 		args []string
 		as   any
 		said string
 	}{
-		{"nologin", []string{"/usr/sbin/nologin"}, &hungUp, "This account is currently not available."},
-		{"restricted", []string{"bash", "--norc", "-i", "-r"}, &silence, "bash"},
-		{"cat", []string{"cat"}, &silence, "waiting for the shell to run our line"},
+		{"nologin", []string{"/usr/sbin/nologin"}, new(*carrier.HangUpError), "This account is currently not available."},
+		{"restricted", []string{"bash", "--norc", "-i", "-r"}, new(*carrier.SilenceError), "bash"},
+		{"cat", []string{"cat"}, new(*carrier.SilenceError), "waiting for the shell to run our line"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -419,7 +439,7 @@ func TestProgramInShellGoesWrong(t *testing.T) {
 		command, want string
 	}{
 		{shellLogin{}, "no-such-emulator ppp", "no such program: no-such-emulator"},
-		{shellLogin{env: []string{"PATH=" + tools(t)}}, "cat", "no terminal"},
+		{shellLogin{env: []string{"PATH=" + tools(t)}}, "cat", "cannot set its terminal raw"},
 	} {
 		c.l.args = []string{"/bin/sh", "-i"}
 		_, err := StartProgramInShell(t.Context(), c.l.open(t).Stream(), Options{}, c.command)

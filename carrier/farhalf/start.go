@@ -39,9 +39,8 @@ type Options struct {
 	// to total. Start returns after that.
 	Progress func(done, total int64)
 
-	// LineEnd is what a line ends in that is typed into a shell: "\r", which stands
-	// for itself if it is empty, is what the key of a terminal sends; a shell on a
-	// pipe wants "\n".
+	// LineEnd is what a line ends in that is typed into a shell. Empty means "\r",
+	// as a terminal's key sends it; a shell on a pipe wants "\n".
 	LineEnd string
 
 	// Silence is how long a shell, or what was started by it, may say nothing; a
