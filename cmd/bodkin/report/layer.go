@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/bodkin-net/bodkin/carrier"
+	"github.com/bodkin-net/bodkin/carrier/chat"
 )
 
 // A Layer is a part of the tunnel that can fail.
@@ -28,7 +29,7 @@ var (
 	// On ways other than plain ssh.
 	Proxy    = Layer{"proxy", 20}    // a proxy refused, or refused the password
 	Login    = Layer{"login", 21}    // a login refused the password
-	Dialogue = Layer{"dialogue", 22} // a prompt or an answer that never came
+	Dialogue = Layer{"dialogue", 22} // a prompt that never came, or an answer that a script gives up at
 	HangUp   = Layer{"hang-up", 23}  // the other side closed in the middle of a dialogue
 	Line     = Layer{"line", 24}     // the way does not carry what must be carried
 	Key      = Layer{"key", 25}      // the far side is not who it should be, or does not know us
@@ -41,18 +42,22 @@ func OfWay(err error) (Layer, bool) {
 	var refused *carrier.RefusedError
 	var hangUp *carrier.HangUpError
 	var silence *carrier.SilenceError
+	var aborted *chat.AbortError
 	switch {
 	case errors.As(err, &layered):
 		return layered.layer, true
 	case errors.As(err, &hangUp):
 		return HangUp, true
-	case errors.As(err, &silence):
+	case errors.As(err, &silence), errors.As(err, &aborted):
 		return Dialogue, true
 	case errors.As(err, &refused):
 		for _, l := range []Layer{Proxy, Login, Line, Key, SSH, FarHalf} {
 			if refused.Layer == l.Name {
 				return l, true
 			}
+		}
+		if refused.Layer == "telnet" { // it negotiates without end
+			return Dialogue, true
 		}
 	}
 	return Layer{}, false
