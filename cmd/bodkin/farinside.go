@@ -12,6 +12,7 @@ import (
 	"github.com/bodkin-net/bodkin/carrier/line"
 	"github.com/bodkin-net/bodkin/carrier/tcp"
 	"github.com/bodkin-net/bodkin/carrier/tls"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/link/native"
 	"github.com/bodkin-net/bodkin/pty"
 )
@@ -47,18 +48,25 @@ func (f *farHalf) runInside(ctx context.Context, nonce string, open bool) error 
 		return err
 	}
 	go farhalf.Tidy()
-	return f.measured(ctx, identity)
+	if err := f.measure(ctx); err != nil {
+		return err
+	}
+	if err := f.protected(ctx, identity); err != nil {
+		return report.Silent(err) // on this terminal its words would be damage
+	}
+	return nil
 }
 
-// measured measures the line, and runs the tunnel in TLS on it.
-func (f *farHalf) measured(ctx context.Context, identity tls.Config) error {
+// measure measures the line together with the near half, and puts what goes over it
+// into octets that it carries.
+func (f *farHalf) measure(ctx context.Context) error {
 	s, m, err := line.Accept(ctx, f.stream, line.Options{})
 	if err != nil {
 		return err
 	}
 	f.stream = s
 	f.stream.Rate = slow(m.Rate)
-	return f.protected(ctx, identity)
+	return nil
 }
 
 // protected runs the tunnel in TLS.
@@ -104,5 +112,8 @@ func (f *farHalf) listen(ctx context.Context, address string, open, plain bool) 
 	if first[0] == tlsRecord {
 		return f.protected(ctx, identity)
 	}
-	return f.measured(ctx, identity)
+	if err := f.measure(ctx); err != nil {
+		return err
+	}
+	return f.protected(ctx, identity)
 }

@@ -40,7 +40,11 @@ func (n *near) prove(ctx context.Context) error {
 			return n.privileged.Control(network, address, raw)
 		},
 	}
-	if n.config.Target.Scheme == config.SSH || n.config.Target.Scheme == config.TCP || n.config.Far.Foreign() {
+	if n.config.Target.Scheme == config.SSH || n.config.Target.Scheme == config.TCP {
+		return nil
+	}
+	if n.config.Far.Foreign() {
+		n.warn("%s knows no encryption: whoever is on the way can read and change what goes through the tunnel", n.config.Far)
 		return nil
 	}
 	n.identity, err = identify(ctx, n.config)

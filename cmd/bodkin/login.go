@@ -119,7 +119,12 @@ func (n *near) refine(l report.Layer, err error) error {
 		if found, ok := report.OfWay(err); ok {
 			l = found
 		}
-		return report.At(l, err, report.HintOf(err))
+		hint := report.HintOf(err)
+		var hangUp *carrier.HangUpError
+		if hint == "" && errors.As(err, &hangUp) && hangUp.Hint == "" {
+			hint = "run it again; if it ends in the same place, -vv shows what was said there"
+		}
+		return report.At(l, err, hint)
 	}
 	switch failed.Kind {
 	case ssh.NameNotFound, ssh.ConnectionRefused, ssh.TimedOut, ssh.NoRoute:

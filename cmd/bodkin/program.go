@@ -46,7 +46,10 @@ func (n *near) openProgram(ctx context.Context) error {
 		return err
 	}
 	n.stream = s
-	if n.config.Target.Scheme != config.TCP {
+	switch t := n.config.Target; {
+	case t.Shell():
+		n.findOutside()
+	case t.Scheme != config.TCP:
 		if err := n.findPeers(); err != nil {
 			p.Close()
 			return err
