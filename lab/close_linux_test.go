@@ -52,7 +52,9 @@ func TestCloseLeavesNothing(t *testing.T) {
 	if err := l.Laptop.Command(context.Background(), "sleep", "1000").Start(); err != nil { // nobody waits for it
 		t.Fatal(err)
 	}
-	const wanted = 4 + 1 + 3 + 1 // process 1 of each, sshd, what sh left behind, sleep
+	busy(t, l)
+	// Process 1 of each, sshd, what sh left behind, sleep, telnetd and login, squid and its helper.
+	const wanted = 4 + 1 + 3 + 1 + 2 + 2
 	pids := processes(t, l)
 	for end := time.Now().Add(5 * time.Second); len(pids) < wanted; pids = processes(t, l) {
 		if time.Now().After(end) {
@@ -91,6 +93,28 @@ func TestCloseLeavesNothing(t *testing.T) {
 	if err := l.Laptop.Command(t.Context(), "true").Run(); err == nil {
 		t.Error("a closed machine ran a command")
 	}
+}
+
+// busy starts what a closed firewall has, and leaves a login open through it.
+func busy(t *testing.T, l *Lab) {
+	t.Helper()
+	if _, err := l.Gateway.Telnetd(t.Context(), TelnetdOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Gateway.TelnetProxy(TelnetProxyOptions{Port: 2300}); err != nil {
+		t.Fatal(err)
+	}
+	slow := Faults{Rate: 1e5, Delay: time.Millisecond}
+	if _, err := (Chaos{slow, slow}).Listen(l.Gateway, 2400, loopback(2300)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Gateway.Squid(t.Context(), SquidOptions{ProxyOptions: ProxyOptions{User: "a", Password: "b"}}); err != nil {
+		t.Fatal(err)
+	}
+	y := typistAt(t, l.Gateway, loopback(2400))
+	y.see(proxyPrompt)
+	y.types("c 127.0.0.1")
+	y.see("login: ")
 }
 
 // processes lists every process of the lab.
