@@ -22,7 +22,7 @@ import (
 // half writes as soon as it may.
 func TestSwitch(t *testing.T) {
 	repeats := 0
-	for seed := range uint64(1500) {
+	for seed := range uint64(600) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 0))
 			faults := func() (f linetest.Faults) {
