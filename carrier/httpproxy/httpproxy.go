@@ -48,7 +48,7 @@ type Config struct {
 	// Timeout is how long each answer may take; 0: 30 s.
 	Timeout time.Duration
 
-	// Log, if not nil, gets a line for each step. None holds a secret.
+	// Log, if not nil, gets a line for each step, printable. None holds a secret.
 	Log func(line string)
 }
 
@@ -243,6 +243,6 @@ func (p *proxy) forget(ctx context.Context) {
 
 func (p *proxy) log(line string) {
 	if p.Log != nil {
-		p.Log("proxy: " + p.Proxy + ": " + line)
+		p.Log(line)
 	}
 }
