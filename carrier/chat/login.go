@@ -17,8 +17,8 @@ type LoginOptions struct {
 	User string
 
 	// Secret answers a question of the host's: the line that it asks with, printable,
-	// and before it the line with a one-time password's challenge if there was one. Nil
-	// if there is nobody to ask. No time limit of ours runs meanwhile.
+	// and before it the line with a one-time password's challenge if there was one. That
+	// of su or sudo begins with "su: " or "sudo: ". Nil if there is nobody to ask. No time limit of ours runs meanwhile.
 	Secret func(ctx context.Context, question string) (string, error)
 
 	// Become is how to become root afterwards: "", "su" or "sudo".
@@ -215,7 +215,11 @@ func (l *login) giveSecret(ctx context.Context, p prompt) error {
 		l.challenge = ""
 	}
 	l.words = nil // what comes now is about the answer
-	return l.askFor(ctx, "", question, l.o.Secret)
+	whose := ""
+	if l.becoming {
+		whose = l.peer + ": "
+	}
+	return l.askFor(ctx, whose, question, l.o.Secret)
 }
 
 // whyAgain returns what the host said before it asked again.

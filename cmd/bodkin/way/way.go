@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"os/user"
+	"strings"
 	"sync"
 	"time"
 
@@ -86,10 +87,10 @@ func (w *Way) reach(hops []config.Hop, address string, scheme config.Scheme) car
 	case config.HTTP, config.HTTPS:
 		return w.passed(last, address, httpproxy.Dial(w.at(hops), httpproxy.Config{
 			Proxy: last.Address(), Target: address, User: last.User, Secret: w.secret(last),
-			Secure: last.Scheme == config.HTTPS, Basic: last.Basic, Log: w.log(last),
+			Secure: last.Scheme == config.HTTPS, Basic: last.Basic, Timeout: w.Silence, Log: w.log(last),
 		}))
 	case config.SOCKS5:
-		return w.passed(last, address, w.at(hops).Then(socks.V5(address, socks.Auth{User: last.User, Secret: w.secret(last), Proxy: last.Address()})))
+		return w.passed(last, address, w.at(hops).Then(socks.V5(address, socks.Auth{User: last.User, Secret: w.secret(last), Proxy: last.Address(), Timeout: w.Silence})))
 	case config.SOCKS4a:
 		return w.passed(last, address, w.at(hops).Then(socks.V4a(address, last.User)))
 	case config.Telnet:
@@ -270,7 +271,7 @@ func (w *Way) Login(ctx context.Context, s carrier.Stream, h config.Hop, o Login
 	}
 	if err == nil && (o.Script == "" || o.Become != "") {
 		after, err = chat.Login(ctx, after, chat.LoginOptions{
-			User: loginName(h, o), Secret: w.secret(h), Become: o.Become, Timeout: w.Silence, Banner: w.banner(h), Log: w.log(h),
+			User: loginName(h, o), Secret: w.loginSecret(h), Become: o.Become, Timeout: w.Silence, Banner: w.banner(h), Log: w.log(h),
 		})
 	}
 	if err != nil {
@@ -351,8 +352,29 @@ func (w *Way) secrets() *secret.Sources {
 	return w.Secrets
 }
 
+// secret returns what answers a hop's questions. That nobody can is the hop's affair.
 func (w *Way) secret(h config.Hop) func(context.Context, string) (string, error) {
-	return w.secrets().For(h.Place())
+	layer := report.Proxy
+	if h.Local() || h.Scheme == config.Telnet {
+		layer = report.Login
+	}
+	answer := w.secrets().For(h.Place())
+	return func(ctx context.Context, question string) (string, error) {
+		text, err := answer(ctx, question)
+		return text, report.At(layer, err, report.HintOf(err))
+	}
+}
+
+// loginSecret answers the questions of h's login. What su asks for is root's password.
+func (w *Way) loginSecret(h config.Hop) func(context.Context, string) (string, error) {
+	root := h
+	root.User = "root"
+	return func(ctx context.Context, question string) (string, error) {
+		if asked, ok := strings.CutPrefix(question, "su: "); ok && !h.Local() {
+			return w.secret(root)(ctx, asked)
+		}
+		return w.secret(h)(ctx, question)
+	}
 }
 
 func (w *Way) done(l report.Layer, format string, args ...any) {
