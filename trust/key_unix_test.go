@@ -273,6 +273,22 @@ func TestSaveLeavesNothing(t *testing.T) {
 	}
 }
 
+// TestTooLarge: no file is read without end.
+func TestTooLarge(t *testing.T) {
+	file := filepath.Join(room(t), ServersFile)
+	for _, c := range []struct {
+		size int
+		ok   bool
+	}{{maxFile, true}, {maxFile + 1, false}} {
+		if err := os.WriteFile(file, bytes.Repeat([]byte("#"), c.size), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := LoadKnownServers(file); (err == nil) != c.ok {
+			t.Errorf("%d octets: %v", c.size, err)
+		}
+	}
+}
+
 func TestDir(t *testing.T) {
 	for _, c := range []struct{ home, xdg, want string }{
 		{"/home/me", "", "/home/me/.config/bodkin"},

@@ -71,7 +71,7 @@ func parseKey(text string) (key ed25519.PublicKey, comment string, err error) {
 	case encoded == "":
 		return nil, "", errors.New("nothing follows " + keyType)
 	}
-	b, err := base64.StdEncoding.Strict().DecodeString(encoded)
+	b, err := base64.StdEncoding.DecodeString(encoded)
 	if err != nil {
 		return nil, "", fmt.Errorf("%s is not base64", quote(encoded))
 	}

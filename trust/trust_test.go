@@ -290,6 +290,28 @@ func TestBadLineStandsAlone(t *testing.T) {
 	}
 }
 
+// TestProblems: what is wrong with a line is said as it is.
+func TestProblems(t *testing.T) {
+	for _, c := range []struct{ line, want string }{
+		{`expires="2030-01-01"x,y ` + line(1), `option "expires": after its value stands "x,y`},
+		{`expires="2030-01-01 ` + line(1), `option "expires": its value has no end`},
+		{`expires=2030-01-01 ` + line(1), `option "expires": its value is not in quotes`},
+		{`expires="2030-01-01"`, `there is no key after the options`},
+		{`expires="2030-01-01",` + line(1), `option "ssh-ed25519" is not known here`},
+		{`x`, `there is no key after the options`},
+		{`expires ` + line(1), `option "expires" wants a value`},
+		{`expires="2030-01-01",expires="2030-01-01" ` + line(1), `option "expires" stands there twice`},
+		{`expires="1969-12-31" ` + line(1), `"1969-12-31" is no date`},
+		{`expires="2030-02-30" ` + line(1), `"2030-02-30" is no date`},
+		{`expires="9999-12-31T23:59:59-01:00" ` + line(1), `is no date`},
+	} {
+		p := ParseAuthorizedClients(clients, []byte(c.line)).Problems()
+		if len(p) != 1 || !strings.HasPrefix(p[0].Err.Error(), "trust: "+clients+":1: ") || !strings.Contains(p[0].Err.Error(), c.want) {
+			t.Errorf("%s: %v; want %q", c.line, p, c.want)
+		}
+	}
+}
+
 func TestClientsEdit(t *testing.T) {
 	a := ParseAuthorizedClients(clients, []byte("# keep\n"+line(1)+"\nnonsense stays too\n"))
 	year := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)

@@ -175,7 +175,13 @@ func TestRefused(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			a, b := streams()
 			start := time.Now()
+			seen := 0
+			verify := c.server.Verify
+			c.server.Verify = func(k ed25519.PublicKey) error { seen++; return verify(k) }
 			client, server := connect(t, a, b, c.client, c.server)
+			if !c.refuser && seen > 0 {
+				t.Errorf("%s: a server that is not known was shown the client's key", c.about)
+			}
 			refuser, refused := client, server
 			if c.refuser {
 				refuser, refused = server, client
@@ -334,6 +340,19 @@ func TestForeignClient(t *testing.T) {
 	}
 }
 
+// A purse counts the tickets it was given.
+type purse struct {
+	cryptotls.ClientSessionCache
+	tickets int
+}
+
+func (p *purse) Put(key string, s *cryptotls.ClientSessionState) {
+	if s != nil {
+		p.tickets++
+	}
+	p.ClientSessionCache.Put(key, s)
+}
+
 // TestNoResumption: a peer that would go on with an earlier connection has to prove its
 // key again.
 func TestNoResumption(t *testing.T) {
@@ -341,7 +360,7 @@ func TestNoResumption(t *testing.T) {
 		verified := 0
 		count := func(ed25519.PublicKey) error { verified++; return nil }
 
-		cache := cryptotls.NewLRUClientSessionCache(8)
+		cache := &purse{ClientSessionCache: cryptotls.NewLRUClientSessionCache(8)}
 		for range 2 {
 			a, b := streams()
 			foreign := cryptotls.Client(a.ReadWriteCloser.(net.Conn), &cryptotls.Config{Certificates: []cryptotls.Certificate{stolen(clientKey, clientKey)}, InsecureSkipVerify: true, ClientSessionCache: cache, ServerName: "x"})
@@ -382,8 +401,51 @@ func TestNoResumption(t *testing.T) {
 			<-done
 			s.Close()
 		}
+		if cache.tickets != 0 {
+			t.Errorf("the server gave %d tickets", cache.tickets)
+		}
 		if verified != 4 {
 			t.Errorf("of 4 handshakes %d asked Verify", verified)
+		}
+	})
+}
+
+// TestPeerKey: what crypto/tls should never have let through does not count either.
+func TestPeerKey(t *testing.T) {
+	whole := func() cryptotls.ConnectionState {
+		leaf := must(x509.ParseCertificate(stolen(clientKey, clientKey).Certificate[0]))
+		return cryptotls.ConnectionState{Version: cryptotls.VersionTLS13, PeerCertificates: []*x509.Certificate{leaf}}
+	}
+	if key, err := peerKey(whole()); err != nil || !bytes.Equal(key, public(clientKey)) {
+		t.Errorf("%x, %v", key, err)
+	}
+	for want, change := range map[string]func(*cryptotls.ConnectionState){
+		"speaks TLS 1.2":             func(s *cryptotls.ConnectionState) { s.Version = cryptotls.VersionTLS12 },
+		"goes on with an earlier":    func(s *cryptotls.ConnectionState) { s.DidResume = true },
+		"shows no key":               func(s *cryptotls.ConnectionState) { s.PeerCertificates = nil },
+		"only Ed25519 counts":        func(s *cryptotls.ConnectionState) { s.PeerCertificates[0].PublicKey = &rsaKey.PublicKey },
+		"type Ed25519, and only Ed2": func(s *cryptotls.ConnectionState) { s.PeerCertificates[0].PublicKey = public(clientKey)[:31] },
+	} {
+		state := whole()
+		change(&state)
+		if key, err := peerKey(state); key != nil || err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%x, %v; want %q", key, err, want)
+		}
+	}
+}
+
+// TestRefusedWhoReadsNothing: telling a stranger that it is one takes a second at most.
+func TestRefusedWhoReadsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := streams()
+		foreign := cryptotls.Client(a.ReadWriteCloser.(net.Conn), &cryptotls.Config{Certificates: []cryptotls.Certificate{stolen(otherKey, otherKey)}, InsecureSkipVerify: true})
+		go foreign.Handshake() // and nothing after it
+		start := time.Now()
+		if _, _, err := Server(t.Context(), b, serverConfig()); !errors.Is(err, errStranger) {
+			t.Error(err)
+		}
+		if took := time.Since(start); took != closeTime {
+			t.Errorf("it took %v", took)
 		}
 	})
 }
