@@ -43,7 +43,7 @@ func Demo(ctx context.Context, out io.Writer, program string) error {
 
 	s := &scene{teller: t, lab: l}
 	err = s.play(ctx)
-	if err == nil && ctx.Err() == nil {
+	if err == nil && ctx.Err() == nil && len(t.disappointments) == 0 {
 		err = t.telnet(ctx, program)
 	}
 	if ctx.Err() != nil {
