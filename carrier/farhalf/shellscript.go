@@ -8,7 +8,7 @@ import (
 // typed is what /bin/sh runs in the place of the shell that we type into. It may hold
 // what script may.
 //
-// The terminal stops to echo. It still gives lines, not octets, since bash's read takes
+// The terminal stops echoing. It still gives lines, not octets, since bash's read takes
 // all that is there and loses what follows the line; and CR ends them as LF does, since
 // ways differ in what they make of either. Then the marker says that this is so, and
 // what comes next is read here and by nobody else: a script, in pieces.
@@ -28,7 +28,7 @@ const typed = `s=;t=pipe;[ -t 0 ]&&t=tty&&stty icanon icrnl -echo;echo BODKIN $0
 
 // typedLine returns the one line that is typed, without its end: at most 250 octets,
 // since old systems take 255 in a line. The space in front keeps it out of the history
-// of many a shell, and the dot behind catches a CR that is not the line's end.
+// of many a shell; the dot behind catches a CR that a pipe brings before the LF.
 func typedLine(nonce string) string {
 	return " exec /bin/sh -c '" + typed + "' " + nonce + ` "'" .`
 }

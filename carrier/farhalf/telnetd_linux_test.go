@@ -21,7 +21,7 @@ import (
 // real telnetd gives, and leaves it by closing the connection.
 func TestThroughTelnetd(t *testing.T) {
 	for _, server := range [][]string{{"/usr/sbin/telnetd", "-h", "-E"}, {"busybox", "telnetd", "-i", "-f", "/dev/null", "-l"}} {
-		t.Run(server[0], func(t *testing.T) { throughTelnetd(t, server) })
+		t.Run(filepath.Base(server[0]), func(t *testing.T) { throughTelnetd(t, server) })
 	}
 }
 
@@ -102,4 +102,3 @@ func telnetd(ctx context.Context, t *testing.T, server []string) (s carrier.Stre
 	t.Cleanup(func() { s.Close() })
 	return s, ended
 }
-
