@@ -18,6 +18,7 @@ import (
 	"github.com/bodkin-net/bodkin/cmd/bodkin/detach"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/key"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/privilege"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/probe"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/standin"
 	"github.com/bodkin-net/bodkin/config"
@@ -50,7 +51,7 @@ It is for networks and machines that you may use. Ask their owners.`,
 	root.SetOut(out)
 	root.SetErr(errw)
 	root.AddCommand(upCommand(), statusCommand(), downCommand(), cleanCommand(), demoCommand(), farHalfCommand(), versionCommand(), manCommand())
-	root.AddCommand(standin.PPP(), standin.Slirp(version, software()), cotty.Command(), chat.Command(), key.Command(), pipeCommand())
+	root.AddCommand(standin.PPP(), standin.Slirp(version, software()), cotty.Command(), chat.Command(), key.Command(), probe.Command(), pipeCommand())
 	root.AddCommand(
 		&cobra.Command{Use: privilege.Command, Hidden: true, Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return privilege.Serve() }},
 		&cobra.Command{Use: fdpassCommand + " SOCKET", Hidden: true, Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error { return passSocket(args[0]) }},

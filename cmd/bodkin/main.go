@@ -23,6 +23,7 @@
 //	cotty/                 two programs, each on a terminal of its own
 //	chat/                  in the place of chat(8)
 //	key/                   who knows whom
+//	probe/                 which ways get out of here
 //	way/                   the hops to the far side, each with its carrier
 //	secret/                where passwords come from
 //	privilege/             the only privileged process, and how it is asked
