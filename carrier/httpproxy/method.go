@@ -2,6 +2,7 @@ package httpproxy
 
 import (
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"strings"
 
@@ -98,11 +99,25 @@ func (n *ntlm) answer(offered []challenge) (more, bound bool, err error) {
 		if err != nil {
 			return false, false, errors.New("the challenge is not base 64")
 		}
-		n.last, err = ntlmssp.NewAuthenticateMessage(message, n.user, n.password, nil)
+		n.last, err = ntlmssp.NewAuthenticateMessage(withoutName(message), n.user, n.password, nil)
 		if err != nil {
 			return false, false, errors.New("the challenge makes no sense: " + shown(err.Error()))
 		}
 		return true, true, nil
 	}
 	return false, false, errors.New("no challenge came")
+}
+
+// withoutName returns a challenge without the name of its target, which no answer
+// needs, if that lies beyond its end (MS-NLMP, section 2.2.1.2: length at 12, offset at
+// 16). Squid's ntlm_fake_auth sends such; others do not look.
+func withoutName(challenge []byte) []byte {
+	const length, offset, header = 12, 16, 20
+	if len(challenge) >= header {
+		end := uint64(binary.LittleEndian.Uint32(challenge[offset:])) + uint64(binary.LittleEndian.Uint16(challenge[length:]))
+		if end > uint64(len(challenge)) {
+			clear(challenge[length : length+2])
+		}
+	}
+	return challenge
 }

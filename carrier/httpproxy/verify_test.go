@@ -242,6 +242,9 @@ func TestNTLM(t *testing.T) {
 	info = append(info, 0, 0, 0, 0)
 	token := base64.StdEncoding.EncodeToString(ntlmChallenge(server, "DOMAIN", info))
 	second := wants("NTLM " + token)
+	beyond := ntlmChallenge(server, "DOMAIN", info)
+	copy(beyond[16:], "\xae\xaa\xaa\xaa") // where the target's name is, as ntlm_fake_auth has it
+	nameless := wants("NTLM " + base64.StdEncoding.EncodeToString(beyond))
 	const first = "HTTP/1.1 407 No\r\nProxy-Authenticate: Negotiate\r\nProxy-Authenticate: NTLM\r\nProxy-Authenticate: Basic realm=\"x\"\r\n"
 	const keeping = first + "Content-Length: 0\r\n\r\n"
 	for _, c := range []struct {
@@ -253,6 +256,7 @@ func TestNTLM(t *testing.T) {
 	}{
 		{"with a domain", `MYDOMAIN\user`, "MYDOMAIN", "SecREt01", keeping, second, 1, "", false},
 		{"without", "user", "", "SecREt01", keeping, second, 1, "", false},
+		{"the target's name beyond the end", "user", "", "SecREt01", keeping, nameless, 1, "", false},
 		{"closed after the offer", "user", "", "SecREt01", first + "Connection: close\r\n\r\n", second, 2, "", false},
 		{"wrong password", "user", "", "secret01", keeping, second, 1, "wrong user or password", false},
 		{"closed in the middle", "user", "", "SecREt01", keeping, strings.Replace(second, "\r\n", "\r\nConnection: close\r\n", 1), 1, "does not keep", false},
@@ -286,7 +290,7 @@ func TestNTLM(t *testing.T) {
 						step = 2
 					case step == 2 && c.hungUp:
 						return
-					case step == 2 && c.second == second && ntlmGood(message, server, c.domain, "user", secret01, info) == nil:
+					case step == 2 && (c.second == second || c.second == nameless) && ntlmGood(message, server, c.domain, "user", secret01, info) == nil:
 						proxy.say(yes)
 						return
 					case c.refused != "":
