@@ -136,6 +136,16 @@ type SilenceError struct {
 
 func (e *SilenceError) Error() string { return e.Layer + ": " + e.Reason }
 
+// An UnreachedError says that a proxy could not reach what it was asked for, and did
+// not refuse to. Dialling again may help.
+type UnreachedError struct {
+	Layer  string // "proxy": who could not
+	Reason string // printable, one line: what it was asked for, and its own words
+	Hint   string // the next thing to try; may be empty
+}
+
+func (e *UnreachedError) Error() string { return e.Layer + ": " + e.Reason }
+
 // IsClosed reports whether err is what a Stream's methods return after Close,
 // or at an orderly end.
 func IsClosed(err error) bool {

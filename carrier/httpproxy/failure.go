@@ -44,7 +44,11 @@ func (p *proxy) turnedAway(r reply) error {
 	reason := p.Proxy + " refused to connect to " + p.Target + ": " + line
 	switch r.status {
 	case 500, 502, 503, 504: // tinyproxy answers 500 where squid answers 503
-		return fmt.Errorf("httpproxy: %s could not connect to %s: %s", p.Proxy, p.Target, line)
+		return &carrier.UnreachedError{
+			Layer:  "proxy",
+			Reason: fmt.Sprintf("%s could not connect to %s: %s", p.Proxy, p.Target, line),
+			Hint:   "check name and port of " + p.Target + ": the proxy looks it up and connects, not this machine",
+		}
 	case 300, 301, 302, 303, 307, 308:
 		if to := r.first("Location"); to != "" {
 			reason += fmt.Sprintf(", and points to %q", shown(to))

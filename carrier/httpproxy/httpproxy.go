@@ -62,7 +62,8 @@ type Config struct {
 // Errors: *carrier.RefusedError of layer "proxy" for a target or a password that
 // the proxy refuses, and for settings it can not work with; *carrier.HangUpError
 // where it ends the connection in the middle; *carrier.SilenceError where no answer
-// comes. A proxy that could not reach the target (500, 502, 503, 504) is a plain error.
+// comes; *carrier.UnreachedError where the proxy could not reach the target (500, 502,
+// 503, 504).
 func Dial(reach carrier.Dial, c Config) carrier.Dial {
 	p := &proxy{Config: c, reach: reach, asking: make(chan struct{}, 1)}
 	return p.dial

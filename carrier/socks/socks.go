@@ -9,7 +9,7 @@
 // Its Hops wait 30 s at most for each answer, or as Auth says. Their errors: *carrier.RefusedError of
 // layer "proxy" where the proxy or the settings say no, *carrier.HangUpError where
 // the proxy ends the connection in the middle, *carrier.SilenceError where no answer
-// comes. A target that the proxy could not reach is a plain error.
+// comes; *carrier.UnreachedError where the proxy could not reach the target.
 package socks
 
 import (

@@ -145,7 +145,7 @@ func TestRefusals(t *testing.T) {
 		forGood bool
 		want    string
 	}{
-		{"general", V5("gw:22", nobody), answered("05 01"), false, "socks: proxy:1080 did not connect to gw:22: general failure (1)"},
+		{"general", V5("gw:22", nobody), answered("05 01"), false, "proxy: proxy:1080 did not connect to gw:22: general failure (1)"},
 		{"rules", V5("gw:22", nobody), answered("05 02"), true, "not allowed by its rules (2)"},
 		{"network", V5("gw:22", nobody), answered("05 03"), false, "network unreachable"},
 		{"host", V5("gw:22", nobody), answered("05 04"), false, "host unreachable"},

@@ -199,7 +199,7 @@ func connectBy(ctx context.Context, d *dialogue, t target, name string) error {
 		if reply.forGood {
 			return refused(text, "")
 		}
-		return fmt.Errorf("socks: %s", text)
+		return &carrier.UnreachedError{Layer: "proxy", Reason: text, Hint: "check name and port of " + name + ": the proxy looks it up and connects, not this machine"}
 	}
 	if err := d.exchange(ctx, nil, head[2:], what); err != nil {
 		return err

@@ -42,6 +42,7 @@ func OfWay(err error) (Layer, bool) {
 	var refused *carrier.RefusedError
 	var hangUp *carrier.HangUpError
 	var silence *carrier.SilenceError
+	var unreached *carrier.UnreachedError
 	var aborted *chat.AbortError
 	switch {
 	case errors.As(err, &layered):
@@ -50,6 +51,8 @@ func OfWay(err error) (Layer, bool) {
 		return HangUp, true
 	case errors.As(err, &silence), errors.As(err, &aborted):
 		return Dialogue, true
+	case errors.As(err, &unreached):
+		return Reach, true
 	case errors.As(err, &refused):
 		for _, l := range []Layer{Proxy, Login, Line, Key, SSH, FarHalf} {
 			if refused.Layer == l.Name {

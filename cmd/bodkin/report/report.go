@@ -87,6 +87,10 @@ func Say(w io.Writer, err error) {
 	if hint == "" && errors.As(err, &silence) {
 		hint = silence.Hint
 	}
+	var unreached *carrier.UnreachedError
+	if hint == "" && errors.As(err, &unreached) {
+		hint = unreached.Hint
+	}
 	var c *config.Error
 	if hint == "" && errors.As(err, &c) {
 		hint = c.Hint
@@ -128,6 +132,8 @@ func Status(err error) int {
 // A usageError is a call that cannot be understood.
 type usageError struct{ error }
 
+func (e usageError) Unwrap() error { return e.error }
+
 // Usage makes err that of a call which cannot be understood.
 func Usage(err error) error { return usageError{err} }
 
@@ -136,6 +142,8 @@ type hintedError struct {
 	error
 	hint string
 }
+
+func (e *hintedError) Unwrap() error { return e.error }
 
 // WithHint gives err, of no layer, the next thing to try.
 func WithHint(err error, hint string) error { return &hintedError{err, hint} }
