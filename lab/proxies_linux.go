@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/md5"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -30,6 +31,9 @@ type SquidOptions struct {
 	// Schemes are how it lets User log in, "basic", "digest" or "ntlm", in the order it
 	// offers them; nil is "basic". Its NTLM is a fake that takes whatever is well formed.
 	Schemes []string
+
+	// Certificate and Key, in PEM form, have it speak TLS with its clients; nil is without.
+	Certificate, Key []byte
 }
 
 // squidDir holds what squid reads and writes.
@@ -45,8 +49,15 @@ func (m *Machine) Squid(ctx context.Context, o SquidOptions) (*Daemon, error) {
 		o.Port = SquidPort
 	}
 	dir := fmt.Sprintf("%s/%d", squidDir, o.Port)
+	listen := fmt.Sprintf("http_port %d", o.Port)
+	if o.Certificate != nil {
+		listen = fmt.Sprintf("https_port %d tls-cert=%s/tls.pem", o.Port, dir)
+		if err := m.WriteFile(dir+"/tls.pem", slices.Concat(o.Certificate, o.Key), 0o600, "proxy"); err != nil {
+			return nil, err
+		}
+	}
 	lines := []string{
-		fmt.Sprintf("http_port %d", o.Port),
+		listen,
 		"visible_hostname " + m.Name,
 		"pid_filename none",
 		"cache deny all",
