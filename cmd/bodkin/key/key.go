@@ -3,7 +3,6 @@
 //	key.go      the tree of commands; new, show
 //	trust.go    trust server, trust client, and keys as they are given
 //	list.go     list, forget
-//	ask.go      secrets, from the terminal or from the user's SSH_ASKPASS
 //
 // The files and what they mean are package trust's.
 package key
@@ -24,6 +23,7 @@ import (
 
 	"github.com/bodkin-net/bodkin/carrier"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/secret"
 	"github.com/bodkin-net/bodkin/config"
 	"github.com/bodkin-net/bodkin/trust"
 )
@@ -126,14 +126,14 @@ func exists(path string) error {
 
 // askTwice asks for a new passphrase.
 func askTwice(cmd *cobra.Command) (string, error) {
-	phrase, err := Ask(cmd.Context(), "New passphrase")
+	phrase, err := secret.Ask(cmd.Context(), "New passphrase")
 	if err != nil {
 		return "", err
 	}
 	if phrase == "" {
 		return "", report.WithHint(errors.New("the passphrase is empty"), "leave out --passphrase for a key without one")
 	}
-	again, err := Ask(cmd.Context(), "The same again")
+	again, err := secret.Ask(cmd.Context(), "The same again")
 	if err != nil {
 		return "", err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/secret"
 	"github.com/bodkin-net/bodkin/trust"
 )
 
@@ -257,7 +258,7 @@ func TestBadLines(t *testing.T) {
 // and nothing that is printed.
 func TestPassphrase(t *testing.T) {
 	dir := home(t)
-	const secret = "open sesame"
+	const phrase = "open sesame"
 	t.Setenv("SSH_ASKPASS_REQUIRE", "force")
 	asked := filepath.Join(t.TempDir(), "asked")
 	script := filepath.Join(t.TempDir(), "askpass")
@@ -281,23 +282,23 @@ func TestPassphrase(t *testing.T) {
 			t.Fatalf("%s: there is a key", c.shell)
 		}
 	}
-	answer("echo '" + secret + "'")
+	answer("echo '" + phrase + "'")
 	out, errs := ok(t, "new", "--passphrase")
-	if !strings.Contains(errs, "with a passphrase") || strings.Contains(out+errs, secret) {
+	if !strings.Contains(errs, "with a passphrase") || strings.Contains(out+errs, phrase) {
 		t.Errorf("%s%s", out, errs)
 	}
-	key, err := trust.Load(t.Context(), filepath.Join(dir, trust.KeyFile), Ask)
+	key, err := trust.Load(t.Context(), filepath.Join(dir, trust.KeyFile), secret.Ask)
 	if want, _, _ := trust.ParsePublic(out); err != nil || !want.Equal(key.Public()) {
 		t.Errorf("opened: %v", err)
 	}
 	questions, _ := os.ReadFile(asked)
-	if strings.Contains(string(questions), secret) || !strings.HasSuffix(string(questions), "New passphrase\nThe same again\nPassphrase for "+filepath.Join(dir, trust.KeyFile)+"\n") {
+	if strings.Contains(string(questions), phrase) || !strings.HasSuffix(string(questions), "New passphrase\nThe same again\nPassphrase for "+filepath.Join(dir, trust.KeyFile)+"\n") {
 		t.Errorf("asked:\n%s", questions)
 	}
 	answer("sleep 60")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Ask(ctx, "?"); err == nil {
+	if _, err := secret.Ask(ctx, "?"); err == nil {
 		t.Error("asked although ctx had ended")
 	}
 }

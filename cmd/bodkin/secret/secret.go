@@ -14,7 +14,6 @@ package secret
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -132,7 +131,7 @@ func (s *Sources) find(ctx context.Context, src source, place, question string) 
 	if secret, ok := s.given[key]; ok {
 		return secret, nil
 	}
-	secret, err := Ask(ctx, fmt.Sprintf("%s: %s", place, question))
+	secret, err := Ask(ctx, place+": "+strings.TrimRight(carrier.Printable(question), ": "))
 	if err == nil && s.given != nil {
 		s.given[key] = secret
 	}
@@ -179,37 +178,4 @@ func fromCommand(ctx context.Context, line, place, question string) (string, err
 	}
 	first, _, _ := bytes.Cut(text, []byte("\n"))
 	return strings.TrimSuffix(string(first), "\r"), err
-}
-
-// errNobody is why nobody can be asked.
-var errNobody = report.WithHint(errors.New("there is no terminal to ask on"), "say where it comes from with --password @FILE, env:NAME or run:COMMAND, or set SSH_ASKPASS")
-
-// Ask asks the user for a secret, on the terminal without showing it, or by the
-// program SSH_ASKPASS where there is none or it is preferred (ssh(1)). If ctx ends
-// first, so does Ask, with the terminal as it was.
-func Ask(ctx context.Context, question string) (string, error) {
-	question = carrier.Printable(question)
-	if !strings.HasSuffix(question, ":") && !strings.HasSuffix(question, "?") {
-		question += ":"
-	}
-	program, require := os.Getenv("SSH_ASKPASS"), os.Getenv("SSH_ASKPASS_REQUIRE")
-	if program != "" && (require == "force" || require == "prefer") {
-		return askProgram(ctx, program, question)
-	}
-	secret, err := askTerminal(ctx, question+" ")
-	if errors.Is(err, errNobody) && program != "" && require != "never" {
-		return askProgram(ctx, program, question)
-	}
-	return secret, err
-}
-
-func askProgram(ctx context.Context, program, question string) (string, error) {
-	cmd := exec.CommandContext(ctx, program, question)
-	cmd.WaitDelay = time.Second
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("%s: %w", program, err)
-	}
-	first, _, _ := strings.Cut(string(out), "\n")
-	return strings.TrimSuffix(first, "\r"), nil
 }

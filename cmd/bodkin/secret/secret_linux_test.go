@@ -1,33 +1,11 @@
 package secret
 
 import (
-	"context"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/bodkin-net/bodkin/carrier/command"
 )
-
-// TestMain lets the test binary be a program that asks on its terminal.
-func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "ask" {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		s := &Sources{}
-		secret, err := s.For("me@gw")(ctx, "Password")
-		if err != nil {
-			os.Stdout.WriteString("error " + err.Error() + "\n")
-		}
-		os.Stdout.WriteString("got " + secret + "\n")
-		os.Exit(0)
-	}
-	os.Exit(m.Run())
-}
 
 func TestSources(t *testing.T) {
 	dir := t.TempDir()
@@ -80,58 +58,5 @@ func TestSources(t *testing.T) {
 		if s, err := Parse([]string{v}); err == nil || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%q: %+v, %v", v, s, err)
 		}
-	}
-}
-
-// TestAsk asks on a real terminal: nothing of the answer is echoed, and the modes
-// are as they were.
-func TestAsk(t *testing.T) {
-	t.Setenv("SSH_ASKPASS", "")
-	p, err := command.Start(command.Config{Args: []string{"/bin/sh", "-c", "stty sane; stty -g; " + os.Args[0] + " ask; stty -g"}, TTY: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
-	late := time.AfterFunc(20*time.Second, func() { p.Close() })
-	defer late.Stop()
-	var said strings.Builder
-	buf := make([]byte, 1)
-	for !strings.HasSuffix(said.String(), "me@gw: Password: ") {
-		if _, err := p.Read(buf); err != nil {
-			t.Fatalf("%q, %v", said.String(), err)
-		}
-		said.Write(buf)
-	}
-	p.Write([]byte("open sesame\r"))
-	rest, _ := io.ReadAll(p)
-	lines := strings.Fields(strings.ReplaceAll(said.String()+string(rest), "open sesame", "SECRET"))
-	if strings.Count(string(rest), "open sesame") != 1 || !strings.Contains(string(rest), "got open sesame") {
-		t.Errorf("it said %q", rest)
-	}
-	if lines[0] != lines[len(lines)-1] {
-		t.Errorf("the terminal was %s and is %s", lines[0], lines[len(lines)-1])
-	}
-}
-
-// TestAskNobody: no terminal, and then a program.
-func TestAskNobody(t *testing.T) {
-	asking := func(env ...string) string {
-		cmd := exec.Command("setsid", os.Args[0], "ask")
-		cmd.Env = append(os.Environ(), env...)
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(out)
-	}
-	if out := asking("SSH_ASKPASS="); !strings.Contains(out, "no terminal to ask on") {
-		t.Errorf("it said %q", out)
-	}
-	script := filepath.Join(t.TempDir(), "askpass")
-	if err := os.WriteFile(script, []byte("#!/bin/sh\necho \"answer to $1\"\n"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if out := asking("SSH_ASKPASS=" + script); out != "got answer to me@gw: Password:\n" {
-		t.Errorf("it said %q", out)
 	}
 }

@@ -1,4 +1,4 @@
-package key
+package secret
 
 import (
 	"context"
@@ -13,10 +13,14 @@ import (
 	"golang.org/x/term"
 
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
+	"github.com/bodkin-net/bodkin/pty"
 )
 
 // terminal is where people are asked, whatever standard input is.
 const terminal = "/dev/tty"
+
+// hintSource is the next thing to try where nobody can be asked.
+const hintSource = "SSH_ASKPASS names a program that asks, and SSH_ASKPASS_REQUIRE=force has it asked; --password, where there is one, says where else a secret comes from"
 
 // Ask asks the user for a secret and returns it: on the terminal, unseen, or by the
 // program SSH_ASKPASS where there is no terminal and a display, or where
@@ -34,9 +38,12 @@ func Ask(ctx context.Context, question string) (string, error) {
 		if possible {
 			return askProgram(ctx, program, question)
 		}
-		return "", report.WithHint(fmt.Errorf("there is no terminal to ask on: %s", question), "SSH_ASKPASS names a program that asks, SSH_ASKPASS_REQUIRE=force has it asked")
+		return "", report.WithHint(fmt.Errorf("there is no terminal to ask on: %s", question), hintSource)
 	}
 	defer tty.Close()
+	if !pty.Foreground(tty) {
+		return "", report.WithHint(fmt.Errorf("in the background there is nobody to ask: %s", question), hintSource)
+	}
 	return askTerminal(ctx, tty, question)
 }
 

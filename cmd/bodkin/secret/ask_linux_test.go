@@ -1,4 +1,4 @@
-package key
+package secret
 
 import (
 	"bytes"
@@ -17,7 +17,7 @@ import (
 )
 
 // askHere tells this test binary to ask instead of testing.
-const askHere = "KEY_TEST_ASK"
+const askHere = "SECRET_TEST_ASK"
 
 func TestMain(m *testing.M) {
 	if question := os.Getenv(askHere); question != "" {
@@ -33,7 +33,6 @@ func TestMain(m *testing.M) {
 // TestTerminal asks a user at a real terminal, which shows nothing of the answer, and
 // is afterwards as it was, however it ends.
 func TestTerminal(t *testing.T) {
-	home(t)
 	const question = "Passphrase for a key"
 	for _, c := range []struct {
 		about, types string
@@ -55,7 +54,7 @@ func TestTerminal(t *testing.T) {
 			t.Fatal(err)
 		}
 		cmd := exec.CommandContext(t.Context(), os.Args[0])
-		cmd.Env = append(os.Environ(), askHere+"="+question)
+		cmd.Env = append(os.Environ(), "SSH_ASKPASS=", askHere+"="+question)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 3}
 		cmd.ExtraFiles = []*os.File{slave}
 		var out bytes.Buffer
@@ -107,7 +106,6 @@ func TestTerminal(t *testing.T) {
 
 // TestNobodyToAsk: without a terminal and a program, that is said.
 func TestNobodyToAsk(t *testing.T) {
-	home(t)
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), askHere+"=Passphrase for a key")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
