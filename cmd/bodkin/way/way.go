@@ -8,6 +8,7 @@ package way
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -249,9 +250,14 @@ func (w *Way) Script(file, place string) carrier.Hop {
 		if err != nil {
 			return carrier.Stream{}, report.At(report.Dialogue, fmt.Errorf("%s: %w", file, err), "see docs/chat.md")
 		}
-		return dialogue(s, func(s carrier.Stream) (carrier.Stream, error) {
+		s, err = dialogue(s, func(s carrier.Stream) (carrier.Stream, error) {
 			return script.Run(ctx, s, chat.Options{Timeout: w.Silence, Env: os.LookupEnv, Answer: w.secrets().For(place), Log: w.logTo(place)})
 		})
+		var abort *chat.AbortError
+		if errors.As(err, &abort) {
+			err = report.At(report.Dialogue, err, "run it again with -vv, which shows each step of the script")
+		}
+		return s, err
 	}
 }
 
