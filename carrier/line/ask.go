@@ -20,15 +20,15 @@ const (
 	// chatterWait is when a question is repeated though something keeps coming, and
 	// longestChatter the same where that may well be a slow answer.
 	chatterWait    = 10 * time.Second
-	longestChatter = 45 * time.Second
+	longestChatter = 40 * time.Second
 
 	// slowAnswer is when an answer is asked for again: the far half may have been late
 	// with the first, which says nothing of the way.
 	slowAnswer = 250 * time.Millisecond
 
-	// rulerRate, in octets per second, is from where rulers are cheap: two take two
-	// seconds.
-	rulerRate = 4000
+	// rulerRate, in octets per second, is from where rulers are cheap: one takes two
+	// seconds, where that is the true rate and not only the least that it may be.
+	rulerRate = 2000
 )
 
 // A style is how a question is asked: who ends lines, and how long its ruler is.
@@ -61,16 +61,14 @@ type asker struct {
 	theirs *pattern     // the one that is asked for
 
 	roundTrip time.Duration // the shortest; 0: none yet
-	rate      float64       // octets per second, at least; 0: not known
+	rate      float64       // octets per second each way, at least; 0: not known
 }
 
 // An attempt is what is remembered of a question.
 type attempt struct {
 	style
-	at     time.Time
-	heard  int // octets heard before it
-	length int // its own
-
+	at      time.Time
+	length  int           // in octets
 	elapsed time.Duration // until its answer came
 }
 
@@ -194,12 +192,12 @@ func (a *asker) begin(ctx context.Context, m message) error {
 	}
 }
 
-// patience is how long octets may take for the way there, twice what they should.
+// patience is how long octets may take for the way there.
 func (a *asker) patience(octets int) time.Duration {
 	if a.rate == 0 {
 		return 0
 	}
-	return time.Duration(2 * float64(octets) / a.rate * float64(time.Second))
+	return time.Duration(1.5 * float64(octets) / a.rate * float64(time.Second))
 }
 
 // question asks, in the styles in turn, until it is answered, and returns the answer
@@ -208,7 +206,10 @@ func (a *asker) patience(octets int) time.Duration {
 // ends in what was sent later.
 func (a *asker) question(ctx context.Context, answer kind, styles []style, text func(number byte, s style) []byte) (message, attempt, error) {
 	for k := 0; ; k++ {
-		now := attempt{style: styles[k%len(styles)], at: time.Now(), heard: a.count}
+		now := attempt{style: styles[k%len(styles)], at: time.Now()}
+		if answer == tail { // the last is enough for every way
+			now.style = styles[min(k, len(styles)-1)]
+		}
 		a.queued = text(a.number, now.style)
 		now.length = len(a.queued)
 		a.said[a.number] = now
@@ -282,6 +283,10 @@ func (a *asker) account(m message) attempt {
 	if a.roundTrip == 0 || elapsed < a.roundTrip {
 		a.roundTrip = elapsed
 	}
-	a.rate = max(a.rate, float64(used.length+a.count-used.heard)/elapsed.Seconds())
+	answer := len(a.text(m))
+	if m.kind == tail {
+		answer += len(a.between)
+	}
+	a.rate = max(a.rate, float64(min(used.length, answer))/elapsed.Seconds())
 	return used
 }

@@ -27,7 +27,7 @@ func TestSwitch(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 0))
 			faults := func() (f linetest.Faults) {
 				late := rand.New(rand.NewPCG(seed, r.Uint64()))
-				longest := []time.Duration{0, 10 * time.Millisecond, time.Second, 4 * time.Second, 20 * time.Second}[r.IntN(5)]
+				longest := []time.Duration{0, 10 * time.Millisecond, time.Second, 4 * time.Second, 15 * time.Second}[r.IntN(5)]
 				if longest > 0 {
 					f.Late = func() time.Duration { return time.Duration(late.Int64N(int64(longest))) }
 				}
