@@ -98,6 +98,7 @@ func reversed(challenge string) string {
 func TestTelnetToFullIP(t *testing.T) {
 	for _, tt := range telnetProxies {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			w := telnetWorld(t, tt.proxy, lab.TelnetdOptions{Motd: "Welcome.\nNo password is ever asked for by mail:\n\n"})
 			w.write(w.Laptop, "/home/me/proxy-password", "let me out\n", "me")
 			w.pair("home")

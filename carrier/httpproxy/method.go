@@ -1,6 +1,7 @@
 package httpproxy
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -99,7 +100,7 @@ func (n *ntlm) answer(offered []challenge) (more, bound bool, err error) {
 		if err != nil {
 			return false, false, errors.New("the challenge is not base 64")
 		}
-		n.last, err = ntlmssp.NewAuthenticateMessage(withoutName(message), n.user, n.password, nil)
+		n.last, err = ntlmssp.NewAuthenticateMessage(answerable(message), n.user, n.password, nil)
 		if err != nil {
 			return false, false, errors.New("the challenge makes no sense: " + shown(err.Error()))
 		}
@@ -108,16 +109,22 @@ func (n *ntlm) answer(offered []challenge) (more, bound bool, err error) {
 	return false, false, errors.New("no challenge came")
 }
 
-// withoutName returns a challenge without the name of its target, which no answer
-// needs, if that lies beyond its end (MS-NLMP, section 2.2.1.2: length at 12, offset at
-// 16). Squid's ntlm_fake_auth sends such; others do not look.
-func withoutName(challenge []byte) []byte {
-	const length, offset, header = 12, 16, 20
-	if len(challenge) >= header {
-		end := uint64(binary.LittleEndian.Uint32(challenge[offset:])) + uint64(binary.LittleEndian.Uint16(challenge[length:]))
-		if end > uint64(len(challenge)) {
-			clear(challenge[length : length+2])
-		}
+// answerable returns of a challenge what an answer is made from, in its full form
+// (MS-NLMP, section 2.2.1.2): not the target's name, which some put beyond its end, and
+// information on the target only where a flag says that there is any. Squid's
+// ntlm_fake_auth gets both wrong, and other clients do not look.
+func answerable(challenge []byte) []byte {
+	const (
+		name, flags, server, info, payload = 12, 20, 24, 40, 48 // where they are
+		hasInfo                            = 0x00800000
+	)
+	if len(challenge) < server+8 {
+		return challenge
 	}
-	return challenge
+	full := append(bytes.Clone(challenge), make([]byte, max(0, payload-len(challenge)))...)
+	clear(full[name : name+8])
+	if binary.LittleEndian.Uint32(full[flags:])&hasInfo == 0 {
+		clear(full[info:payload])
+	}
+	return full
 }

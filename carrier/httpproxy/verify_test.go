@@ -243,8 +243,12 @@ func TestNTLM(t *testing.T) {
 	token := base64.StdEncoding.EncodeToString(ntlmChallenge(server, "DOMAIN", info))
 	second := wants("NTLM " + token)
 	beyond := ntlmChallenge(server, "DOMAIN", info)
-	copy(beyond[16:], "\xae\xaa\xaa\xaa") // where the target's name is, as ntlm_fake_auth has it
+	copy(beyond[16:], "\xae\xaa\xaa\xaa") // where the target's name is
 	nameless := wants("NTLM " + base64.StdEncoding.EncodeToString(beyond))
+	// What ntlm_fake_auth sends: such a name, and in the place of the information on the
+	// target, of which no flag speaks, the name itself.
+	fake := []byte("NTLMSSP\x00\x02\x00\x00\x00\x09\x00\x09\x00\xae\xaa\xaa\xaa\x07\x82\x08\xa2" + string(server[:]) + "\x00\x00\x00\x00\x00\x00\x3a\x00WORKGROUP")
+	faked := wants("NTLM " + base64.StdEncoding.EncodeToString(fake))
 	const first = "HTTP/1.1 407 No\r\nProxy-Authenticate: Negotiate\r\nProxy-Authenticate: NTLM\r\nProxy-Authenticate: Basic realm=\"x\"\r\n"
 	const keeping = first + "Content-Length: 0\r\n\r\n"
 	for _, c := range []struct {
@@ -257,6 +261,7 @@ func TestNTLM(t *testing.T) {
 		{"with a domain", `MYDOMAIN\user`, "MYDOMAIN", "SecREt01", keeping, second, 1, "", false},
 		{"without", "user", "", "SecREt01", keeping, second, 1, "", false},
 		{"the target's name beyond the end", "user", "", "SecREt01", keeping, nameless, 1, "", false},
+		{"squid's fake", "user", "", "SecREt01", keeping, faked, 1, "", false},
 		{"closed after the offer", "user", "", "SecREt01", first + "Connection: close\r\n\r\n", second, 2, "", false},
 		{"wrong password", "user", "", "secret01", keeping, second, 1, "wrong user or password", false},
 		{"closed in the middle", "user", "", "SecREt01", keeping, strings.Replace(second, "\r\n", "\r\nConnection: close\r\n", 1), 1, "does not keep", false},
@@ -290,7 +295,8 @@ func TestNTLM(t *testing.T) {
 						step = 2
 					case step == 2 && c.hungUp:
 						return
-					case step == 2 && (c.second == second || c.second == nameless) && ntlmGood(message, server, c.domain, "user", secret01, info) == nil:
+					case step == 2 && (c.second == second || c.second == nameless) && ntlmGood(message, server, c.domain, "user", secret01, info) == nil,
+						step == 2 && c.second == faked && ntlmGood(message, server, c.domain, "user", secret01, nil) == nil:
 						proxy.say(yes)
 						return
 					case c.refused != "":

@@ -111,18 +111,18 @@ var controls = func() (s carrier.ByteSet) {
 func TestWays(t *testing.T) {
 	latin1 := func(b byte) []byte { return []byte(string(rune(b))) }
 	everything := linetest.Faults{SevenBit: true, Eat: eaten, CRNL: true}
-	drop := everything
-	drop.OneOctet = true
+	drops := everything
+	drops.OneOctet = true
 	tests := []struct {
-		name     string
-		there    linetest.Faults
-		back     linetest.Faults
-		unsafe   carrier.ByteSet
-		late     time.Duration
-		out, in  line.Coding
-		least    float64 // efficiency of the worse direction
-		within   time.Duration
-		bringsIn int // octets of data
+		name    string
+		there   linetest.Faults
+		back    linetest.Faults
+		unsafe  carrier.ByteSet
+		late    time.Duration
+		out, in line.Coding
+		least   float64 // efficiency of the worse direction
+		within  time.Duration
+		data    int // octets carried each way; 0: 256 KiB
 	}{
 		{name: "clean", out: line.Clean, in: line.Clean, least: 1},
 		{name: "one octet at a time", there: linetest.Faults{OneOctet: true}, back: linetest.Faults{OneOctet: true}, out: line.Clean, in: line.Clean, least: 1},
@@ -133,7 +133,7 @@ func TestWays(t *testing.T) {
 		{name: "NVT", there: linetest.Faults{NVT: true}, back: linetest.Faults{NVT: true}, out: line.Escape, in: line.Escape, least: .95},
 		{name: "Latin-1 to UTF-8", there: linetest.Faults{Change: latin1}, out: line.Armour, in: line.Clean, least: .7},
 		{name: "all at once", there: everything, back: everything, out: line.Armour, in: line.Armour, least: .7},
-		{name: "all at once in drops", there: drop, back: drop, out: line.Armour, in: line.Armour, least: .7},
+		{name: "all at once in drops", there: drops, back: drops, out: line.Armour, in: line.Armour, least: .7},
 		{name: "line-buffered", there: linetest.Faults{LineBuffered: true}, out: line.Escape, in: line.Clean, least: .8},
 		{name: "line-buffered both ways", there: linetest.Faults{LineBuffered: true}, back: linetest.Faults{LineBuffered: true}, out: line.Escape, in: line.Escape, least: .8},
 		{name: "lines of 255", there: linetest.Faults{LineBuffered: true, MaxLine: 255}, back: linetest.Faults{MaxLine: 255}, out: line.Escape, in: line.Escape, least: .8},
@@ -146,15 +146,15 @@ func TestWays(t *testing.T) {
 		{name: "echo before the far half is there", late: 3 * time.Second, there: linetest.Faults{Echo: 60}, out: line.Clean, in: line.Clean, least: 1},
 		{name: "a terminal", unsafe: controls, out: line.Escape, in: line.Escape, least: .85},
 		{name: "a terminal of 7 bits", unsafe: controls, there: linetest.Faults{SevenBit: true}, back: linetest.Faults{SevenBit: true}, out: line.Armour, in: line.Armour, least: .7},
-		{name: "300 bit/s", there: linetest.Faults{Rate: 37}, back: linetest.Faults{Rate: 37}, out: line.Clean, in: line.Clean, least: 1, within: time.Minute, bringsIn: 100},
-		{name: "300 bit/s, all at once", there: with(everything, 37), back: with(everything, 37), out: line.Armour, in: line.Armour, least: .7, within: time.Minute, bringsIn: 100},
-		{name: "300 bit/s, a terminal", unsafe: controls, there: linetest.Faults{Rate: 37}, back: linetest.Faults{Rate: 37}, out: line.Escape, in: line.Escape, least: .85, within: time.Minute, bringsIn: 100},
-		{name: "9600 bit/s", there: linetest.Faults{Rate: 960}, back: linetest.Faults{Rate: 960}, out: line.Clean, in: line.Clean, least: 1, bringsIn: 1000},
+		{name: "300 bit/s", there: linetest.Faults{Rate: 37}, back: linetest.Faults{Rate: 37}, out: line.Clean, in: line.Clean, least: 1, within: time.Minute, data: 100},
+		{name: "300 bit/s, all at once", there: with(everything, 37), back: with(everything, 37), out: line.Armour, in: line.Armour, least: .7, within: time.Minute, data: 100},
+		{name: "300 bit/s, a terminal", unsafe: controls, there: linetest.Faults{Rate: 37}, back: linetest.Faults{Rate: 37}, out: line.Escape, in: line.Escape, least: .85, within: time.Minute, data: 100},
+		{name: "9600 bit/s", there: linetest.Faults{Rate: 960}, back: linetest.Faults{Rate: 960}, out: line.Clean, in: line.Clean, least: 1, data: 1000},
 		{name: "600 ms there and back", there: linetest.Faults{Delay: 300 * time.Millisecond}, back: linetest.Faults{Delay: 300 * time.Millisecond}, out: line.Clean, in: line.Clean, least: 1},
 		{name: "4 s there and back", there: linetest.Faults{Delay: 2 * time.Second}, back: linetest.Faults{Delay: 2 * time.Second}, out: line.Clean, in: line.Clean, least: 1, within: 30 * time.Second},
 		{name: "noise before", there: linetest.Faults{Banner: noise(3, 1<<20)}, back: linetest.Faults{Banner: noise(4, 1<<20)}, out: line.Clean, in: line.Clean, least: 1},
-		{name: "loses an octet of hello", there: linetest.Faults{Corrupt: 10}, out: line.Clean, in: line.Clean, least: 1},
-		{name: "loses an octet of a pattern's tail", there: linetest.Faults{Corrupt: 540}, back: linetest.Faults{Corrupt: 20}, out: line.Escape, in: line.Clean, least: .9},
+		{name: "loses an octet of hello", there: linetest.Faults{Lose: 10}, out: line.Clean, in: line.Clean, least: 1},
+		{name: "loses an octet of a pattern's tail", there: linetest.Faults{Lose: 540}, back: linetest.Faults{Lose: 20}, out: line.Escape, in: line.Clean, least: .9},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -185,7 +185,7 @@ func TestWays(t *testing.T) {
 				if !d.s.Unsafe.Empty() || !a.s.Unsafe.Empty() {
 					t.Error("the Stream says that octets are unsafe")
 				}
-				n := tt.bringsIn
+				n := tt.data
 				if n == 0 {
 					n = 256 << 10
 				}

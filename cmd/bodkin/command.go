@@ -66,8 +66,8 @@ func upCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "up TARGET [CIDR...]",
 		Short: "Bring a tunnel up",
-		Long: `Bring a tunnel up through an ssh login, and keep it until Ctrl-C, which puts the
-machine back as it was. Without a CIDR everything goes through it; with some, only
+		Long: `Bring a tunnel up through an ssh login, or whatever else the firewall lets out, and keep
+it until Ctrl-C, which puts the machine back as it was. Without a CIDR everything goes through it; with some, only
 those prefixes do, as with a VPN.
 
 TARGET is [user@]host[:port] for ssh; telnet://[user@]host for a telnet login; cmd:PROGRAM

@@ -29,6 +29,10 @@ forced command in authorized_keys it makes a key good for tunnels alone:
 
     restrict,command="bodkin far --only 10.0.0.0/8" ssh-ed25519 AAAA...
 
+With --listen it waits at a TCP address for one near half, which comes by bodkin://, the
+line measured and TLS inside, or by tls:// at once. Each side must know the other's key:
+see bodkin key.
+
 What the near half asks for with --allow is granted only where the near half started
 this itself; as a forced command, the flags here decide.`,
 		Args: cobra.NoArgs,

@@ -5,6 +5,7 @@ package linetest
 import (
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -126,10 +127,8 @@ func (e *end) Write(b []byte) (int, error) {
 	if cut := w.faults.HangUpAt; cut > 0 && w.sent+n >= cut {
 		b = b[:cut-w.sent]
 	}
-	if at := w.faults.Corrupt; at > 0 && w.sent < at && w.sent+len(b) >= at {
-		i := at - 1 - w.sent
-		kept := append([]byte(nil), b[:i]...)
-		b = append(kept, b[min(len(b), i+max(1, w.faults.CorruptBy)):]...)
+	if at := w.faults.Lose - 1 - w.sent; at >= 0 && at < len(b) {
+		b = slices.Concat(b[:at], b[at+1:])
 	}
 	w.sent += n
 	e.put(e.n, w.pass(b))
