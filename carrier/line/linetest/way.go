@@ -28,14 +28,13 @@ type Faults struct {
 	LineBuffered bool // nothing comes before the line has ended
 	Echo         int  // as many octets come back to the sender; -1: all
 
-	Banner    []byte // comes before everything
-	OneOctet  bool   // a Read returns one
-	Rate      int    // octets per second; 0: no bound
-	Delay     time.Duration
-	Late      func() time.Duration // what is added to Delay, for each Write
-	HangUpAt  int                  // the connection ends when as many octets have been sent; 0: never
-	Corrupt   int                  // the octet of that number is lost; 0: none
-	CorruptBy int                  // as many octets are lost there
+	Banner   []byte // comes before everything
+	OneOctet bool   // a Read returns one
+	Rate     int    // octets per second; 0: no bound
+	Delay    time.Duration
+	Late     func() time.Duration // what is added to Delay, for each Write
+	HangUpAt int                  // the connection ends when as many octets have been sent; 0: never
+	Lose     int                  // the octet of that number is lost, counted from 1; 0: none
 }
 
 // A Link is two ends with a way between.
