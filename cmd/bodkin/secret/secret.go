@@ -142,7 +142,7 @@ func (s *Sources) find(ctx context.Context, src source, place, question string) 
 func fromFile(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return "", err
+		return "", report.WithHint(err, "--password [PLACE=]@FILE names a file that you may read")
 	}
 	defer f.Close()
 	info, err := f.Stat()

@@ -367,6 +367,10 @@ func (w *Way) secret(h config.Hop) func(context.Context, string) (string, error)
 	answer := w.secrets().For(h.Place())
 	return func(ctx context.Context, question string) (string, error) {
 		text, err := answer(ctx, question)
+		layer := layer
+		if strings.HasPrefix(question, "proxy: ") { // a telnet proxy's own
+			layer = report.Proxy
+		}
 		return text, report.At(layer, err, report.HintOf(err))
 	}
 }
