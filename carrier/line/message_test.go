@@ -133,14 +133,19 @@ func FuzzMessages(f *testing.F) {
 		if again := m.appendPayload(nil, from); !bytes.Equal(again, payload) {
 			t.Fatalf("%x is parsed as %x", payload, again)
 		}
-		text := m.appendText(nil, from, nonceD, nonceA)
+		dialler, accepter := nonceD, nonceA
+		switch {
+		case from == dialling:
+			dialler = m.nonce
+		case m.kind == hello:
+			accepter = m.nonce
+		}
+		text := m.appendText(nil, from, dialler, accepter)
 		if len(text) > maxText+2 {
 			t.Fatalf("%d octets", len(text))
 		}
-		if from == dialling && m.kind == hello || from == accepting && m.kind != hello {
-			if back, ok := parseText(text[1:len(text)-1], from, nonceD, nonceA); !ok || back != m {
-				t.Fatalf("%+v came as %+v, %v", m, back, ok)
-			}
+		if back, ok := parseText(text[1:len(text)-1], from, dialler, accepter); !ok || back != m {
+			t.Fatalf("%+v came as %+v, %v", m, back, ok)
 		}
 	})
 }
