@@ -7,11 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -99,9 +102,23 @@ func startSSHD(ctx context.Context, m *Machine, extra []string) (*sshd, error) {
 
 // greeted connects to sshd and reads the start of its banner (RFC 4253, section 4.2).
 func greeted(ctx context.Context, m *Machine) error {
-	c, err := m.Dial(ctx, "tcp", netip.AddrPortFrom(Gateway6, SSHPort).String())
-	if err != nil {
-		return err
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	var c net.Conn
+	for {
+		var err error
+		c, err = m.Dial(ctx, "tcp", netip.AddrPortFrom(Gateway6, SSHPort).String())
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.EHOSTUNREACH) { // an address of one's own is reached a moment after its link is up
+			return err
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return err
+		}
 	}
 	defer c.Close()
 	if deadline, ok := ctx.Deadline(); ok {
