@@ -26,8 +26,9 @@ type Status struct {
 	Target    string    `json:"target"`
 	PID       int       `json:"pid"`
 	Since     time.Time `json:"since"`
-	Carrier   string    `json:"carrier"`   // "ssh to 198.51.100.22:22"
-	Encrypted bool      `json:"encrypted"` // between here and the far half
+	Carrier   string    `json:"carrier"`        // "ssh to 198.51.100.22:22"
+	Line      string    `json:"line,omitempty"` // how octets go over it, where that was measured
+	Encrypted bool      `json:"encrypted"`      // between here and the far half
 
 	// Authenticated says that each end knows who the other is: by ssh, or by keys.
 	Authenticated bool `json:"authenticated"`

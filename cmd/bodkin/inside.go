@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"os"
 	"syscall"
@@ -82,7 +83,8 @@ func (n *near) connectInside(ctx context.Context) error {
 			return n.refine(report.Line, err)
 		}
 		n.stream, rate = s, slow(m.Rate)
-		n.done(report.Line, "%s there, %s back", m.Out, m.In)
+		n.course.line = fmt.Sprintf("%s there, %s back", m.Out, m.In)
+		n.done(report.Line, "%s", n.course.line)
 	}
 	s, peer, err := tls.Client(ctx, n.stream, n.identity)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -210,7 +211,8 @@ func (n *near) openLink(ctx context.Context) (err error) {
 	n.agreed = agreed
 	n.set(func(s *Status) {
 		n.link = nativeLink{l}
-		s.Carrier, s.Encrypted, s.Authenticated = n.course.text, n.course.encrypted, n.course.authenticated
+		s.Carrier, s.Line = n.course.text, n.course.line
+		s.Encrypted, s.Authenticated = n.course.encrypted, n.course.authenticated
 		s.Far, s.FarHalf = peer.Emulator.String(), peer.Software
 		s.Addresses, s.MTU = agreed.Local, agreed.MTU
 		s.Warnings = append(s.Warnings, peer.Notes...)
@@ -357,10 +359,21 @@ func (n *near) probe(ctx context.Context) error {
 		}
 		return nil // nobody there to answer; the hello went both ways
 	}
-	code, err := askRoot(ctx, netip.AddrPortFrom(servers[0], 53), probeTimeout+n.slowness(probeSize))
+	asking, cancel := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() { // a tunnel that has ended answers nothing
+		select {
+		case <-n.ended:
+			cancel()
+		case <-asking.Done():
+		}
+	})
+	code, err := askRoot(asking, netip.AddrPortFrom(servers[0], 53), probeTimeout+n.slowness(probeSize))
+	cancel()
+	watching.Wait()
 	select {
 	case ended := <-n.joined:
-		return report.At(report.Tunnel, ended, "")
+		return report.At(report.Tunnel, ended, hintAgain)
 	default:
 	}
 	switch {

@@ -129,6 +129,9 @@ func (n *near) refine(l report.Layer, err error) error {
 	switch failed.Kind {
 	case ssh.NameNotFound, ssh.ConnectionRefused, ssh.TimedOut, ssh.NoRoute:
 		l = report.Reach
+		if len(n.config.Via) > 0 { // it was reached by then
+			l = report.SSH
+		}
 	case ssh.CommandEnded:
 		l = report.FarHalf
 	default:
@@ -138,6 +141,9 @@ func (n *near) refine(l report.Layer, err error) error {
 	var refused *carrier.RefusedError
 	if hint == "" && errors.As(err, &refused) {
 		hint = refused.Hint
+	}
+	if last := len(n.config.Via) - 1; refused == nil && l == report.SSH && last >= 0 && n.config.Via[last].Scheme == config.Telnet && n.config.Via[last].Relay == "" {
+		hint = "if the telnet proxy goes on speaking telnet, write ?relay=telnet behind its URL"
 	}
 	return report.At(l, err, hint)
 }

@@ -59,6 +59,7 @@ type near struct {
 // A course is what became known about the connection that carries the tunnel.
 type course struct {
 	text          string           // "ssh to 198.51.100.22:22", for people
+	line          string           // how octets go over it, where that was measured
 	encrypted     bool             // from here to the far half
 	authenticated bool             // each end knows who the other is
 	marked        []netip.AddrPort // far ends of our own marked sockets
@@ -105,10 +106,13 @@ func up(ctx context.Context, u *config.Up, secrets *secret.Sources, errw io.Writ
 	case asked:
 		return report.Silent(report.At(report.Tunnel, errors.New("stopped while coming up"), ""))
 	case isUp:
-		return report.At(report.Tunnel, err, "see whether the server is still reachable, then run the same command again")
+		return report.At(report.Tunnel, err, hintAgain)
 	}
 	return err
 }
+
+// hintAgain is what to try after a tunnel that broke.
+const hintAgain = "see whether the server is still reachable, then run the same command again"
 
 // climb brings up the layers one after the other, each named when it stands.
 func (n *near) climb(ctx context.Context, cancel context.CancelCauseFunc) error {

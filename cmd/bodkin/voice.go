@@ -198,6 +198,9 @@ func sayStatus(w io.Writer, list []Status) {
 			fmt.Fprintf(w, "  %-10s %s\n", name, carrier.Printable(fmt.Sprintf(format, args...)))
 		}
 		row("carrier", "%s, %s from here to the far half", s.Carrier, safety)
+		if s.Line != "" {
+			row("line", "%s", s.Line)
+		}
 		row("emulators", "%s here, %s there (%s)", s.Near, s.Far, s.FarHalf)
 		row("addresses", "%s on %s, MTU %d", joinText(s.Addresses), s.Device, s.MTU)
 		row("routes", "%s", joinText(s.Routes))

@@ -6,7 +6,9 @@
 package way
 
 import (
+	"cmp"
 	"context"
+	cryptotls "crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -93,7 +95,7 @@ func (w *Way) reach(hops []config.Hop, address string, scheme config.Scheme) car
 	case config.SOCKS5:
 		return w.passed(last, address, w.at(hops).Then(socks.V5(address, socks.Auth{User: last.User, Secret: w.secret(last), Proxy: last.Address(), Timeout: w.Silence})))
 	case config.SOCKS4a:
-		return w.passed(last, address, w.at(hops).Then(socks.V4a(address, last.User)))
+		return w.passed(last, address, w.at(hops).Then(socks.V4a(address, socks.Auth{User: last.User, Proxy: last.Address(), Timeout: w.Silence})))
 	case config.Telnet:
 		return w.passed(last, address, w.at(hops).Then(w.telnetProxy(last, address, scheme)))
 	case config.SSH:
@@ -113,7 +115,7 @@ func (w *Way) at(hops []config.Hop) carrier.Dial {
 	case config.Telnet:
 		return w.reach(before, last.Address(), last.Scheme).Then(w.telnet(last, true))
 	case config.HTTPS, config.TLS:
-		return w.reach(before, last.Address(), last.Scheme).Then(verified(last))
+		return w.reach(before, last.Address(), last.Scheme).Then(w.verified(last))
 	}
 	return w.reach(before, last.Address(), last.Scheme)
 }
@@ -322,23 +324,63 @@ type octetByOctet struct{ carrier.Stream }
 func (o octetByOctet) Read(b []byte) (int, error) { return o.Stream.Read(b[:min(1, len(b))]) }
 func (o octetByOctet) Break() error               { return o.Stream.Break() }
 
+// handshakeTime is how long a TLS handshake on the way may take, if the user does not
+// say: 4 KiB of certificates in 60 s are 550 bit/s.
+const handshakeTime = time.Minute
+
 // verified speaks ordinary TLS, to a server that the system's authorities vouch for,
 // or those that the user named.
-func verified(h config.Hop) carrier.Hop {
+func (w *Way) verified(h config.Hop) carrier.Hop {
 	return func(ctx context.Context, s carrier.Stream) (carrier.Stream, error) {
-		if h.CA == "" {
-			return tls.Verified(h.Host)(ctx, s)
-		}
-		text, err := os.ReadFile(h.CA)
+		authorities, err := authorities(h.CA)
 		if err != nil {
-			return carrier.Stream{}, report.At(report.Key, err, "name a file of certificates with ca=FILE")
+			return carrier.Stream{}, err
 		}
-		authorities := x509.NewCertPool()
-		if !authorities.AppendCertsFromPEM(text) {
-			return carrier.Stream{}, report.At(report.Key, fmt.Errorf("%s holds no certificate", h.CA), "it must be in PEM form")
-		}
-		return tls.VerifiedBy(h.Host, authorities)(ctx, s)
+		ctx, cancel := context.WithTimeout(ctx, cmp.Or(w.Silence, handshakeTime)+s.Patience())
+		defer cancel()
+		further, err := tls.VerifiedBy(h.Host, authorities)(ctx, s)
+		return further, unverified(h, err)
 	}
+}
+
+// authorities are those of a file; nil, those of the system, of none.
+func authorities(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, report.At(report.Key, err, "name a file of certificates with ca=FILE")
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, report.At(report.Key, fmt.Errorf("%s holds no certificate", file), "it must be in PEM form")
+	}
+	return pool, nil
+}
+
+// unverified says what to try after TLS with h failed.
+func unverified(h config.Hop, err error) error {
+	var untrusted *cryptotls.CertificateVerificationError
+	var refused *carrier.RefusedError
+	var silence *carrier.SilenceError
+	hint := "check that " + h.Address() + " speaks TLS"
+	if h.Scheme == config.HTTPS {
+		hint += "; http:// is for a proxy that does not"
+	}
+	switch {
+	case errors.As(err, &untrusted) && h.CA == "":
+		return report.At(report.Key, err, "if it is your network's own, name the file of its authority's certificate: ca=FILE after a question mark behind the URL")
+	case errors.As(err, &untrusted):
+		return report.At(report.Key, err, h.CA+" does not hold its authority's certificate, or it is for another name")
+	case errors.Is(err, tls.ErrDamaged):
+		return report.At(report.Proxy, fmt.Errorf("%s: %w", h.Address(), err), hint)
+	case errors.As(err, &refused):
+		return report.At(report.Key, fmt.Errorf("%s: %w", h.Address(), err), hint)
+	case errors.As(err, &silence):
+		return report.At(report.Dialogue, fmt.Errorf("%s: %w", h.Address(), err), hint)
+	}
+	return err
 }
 
 func (w *Way) passed(h config.Hop, address string, d carrier.Dial) carrier.Dial {
