@@ -219,7 +219,7 @@ func TestDante(t *testing.T) {
 		p := startDante(t, "none")
 		for name, hop := range map[string]carrier.Hop{
 			"5, address": V5(target, Auth{}), "5, name": V5("gw.example.org:"+port, Auth{}), "5, user not asked for": V5(target, Auth{User: "me"}),
-			"4": V4a(target, ""), // it takes a name of 4a for an address, 0.0.0.1
+			"4": V4a(target, Auth{}), // it takes a name of 4a for an address, 0.0.0.1
 		} {
 			s, err := p.dial(t, hop)
 			if err != nil {
@@ -237,14 +237,14 @@ func TestDante(t *testing.T) {
 		if err == nil || isRefused(err) || !strings.Contains(err.Error(), "connection refused") {
 			t.Errorf("a shut port: %v", err)
 		}
-		if _, err = p.dial(t, V4a("127.0.0.1:22", "")); !isRefused(err) {
+		if _, err = p.dial(t, V4a("127.0.0.1:22", Auth{})); !isRefused(err) {
 			t.Errorf("a forbidden target by 4: %v", err)
 		}
 	})
 	t.Run("password", func(t *testing.T) {
 		p := startDante(t, "username")
 		withPassword(t, p, target)
-		if _, err := p.dial(t, V4a(target, "")); !isRefused(err) {
+		if _, err := p.dial(t, V4a(target, Auth{})); !isRefused(err) {
 			t.Errorf("by 4, which knows no password: %v", err)
 		}
 	})
@@ -298,7 +298,7 @@ func TestMicrosocks(t *testing.T) {
 		if _, err := p.dial(t, V5(shut, Auth{})); err == nil || isRefused(err) || !strings.Contains(err.Error(), "connection refused") {
 			t.Errorf("a shut port: %v", err)
 		}
-		if _, err := p.dial(t, V4a("gw:22", "")); err == nil {
+		if _, err := p.dial(t, V4a("gw:22", Auth{})); err == nil {
 			t.Error("a tunnel by a version that it does not know")
 		}
 	})
@@ -322,7 +322,7 @@ func TestOpenSSH(t *testing.T) {
 			-o StrictHostKeyChecking=no -o ProxyCommand="/usr/sbin/sshd -i -e -f DIR/sshd" -i DIR/key root@localhost`)
 	for name, hop := range map[string]carrier.Hop{
 		"5": V5(target, Auth{}), "5, name": V5("gw.example.org:"+port, Auth{}),
-		"4": V4a(target, ""), "4a": V4a("gw.example.org:"+port, "me"),
+		"4": V4a(target, Auth{}), "4a": V4a("gw.example.org:"+port, Auth{User: "me"}),
 	} {
 		s, err := p.dial(t, hop)
 		if err != nil {
@@ -332,7 +332,7 @@ func TestOpenSSH(t *testing.T) {
 		both(t, s)
 		s.Close()
 	}
-	for _, hop := range []carrier.Hop{V5(shut, Auth{}), V4a(shut, "")} {
+	for _, hop := range []carrier.Hop{V5(shut, Auth{}), V4a(shut, Auth{})} {
 		if _, err := p.dial(t, hop); !errors.As(err, new(*carrier.HangUpError)) {
 			t.Errorf("a shut port, of which ssh says nothing: %v", err)
 		}

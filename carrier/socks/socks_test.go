@@ -126,7 +126,7 @@ func TestV4a(t *testing.T) {
 		{"gw.example.org:443", "me", "04 01 01bb 00000001 'me' 00 'gw.example.org' 00"},
 		{"192.0.2.1:22", "me", "04 01 0016 c0000201 'me' 00"},
 	} {
-		if err := through(t, V4a(c.target, c.user), []turn{{c.request, "00 5a 1234 c0000201"}}); err != nil {
+		if err := through(t, V4a(c.target, Auth{User: c.user}), []turn{{c.request, "00 5a 1234 c0000201"}}); err != nil {
 			t.Errorf("%s: %v", c.target, err)
 		}
 	}
@@ -165,11 +165,11 @@ func TestRefusals(t *testing.T) {
 		{"web proxy", V5("gw:22", nobody), []turn{{greeting, "'HTTP/1.1 400 Bad Request'"}}, true, "write http://"},
 		{"TLS", V5("gw:22", nobody), []turn{{greeting, "15 0301"}}, true, "TLS"},
 		{"SOCKS 4", V5("gw:22", nobody), []turn{{greeting, "00 5b"}}, true, "write socks4a://"},
-		{"4: rejected", V4a("gw:22", ""), []turn{{request4, "00 5b 0000 00000000"}}, true, "gw:22"},
-		{"4: no ident", V4a("gw:22", ""), []turn{{request4, "00 5c 0000 00000000"}}, true, "ident"},
-		{"4: another", V4a("gw:22", ""), []turn{{request4, "00 5d 0000 00000000"}}, true, "another user"},
-		{"4: unknown", V4a("gw:22", ""), []turn{{request4, "00 00 0000 00000000"}}, true, "code 0"},
-		{"4: SOCKS 5", V4a("gw:22", ""), []turn{{request4, "05 ff"}}, true, "write socks5://"},
+		{"4: rejected", V4a("gw:22", Auth{}), []turn{{request4, "00 5b 0000 00000000"}}, true, "gw:22"},
+		{"4: no ident", V4a("gw:22", Auth{}), []turn{{request4, "00 5c 0000 00000000"}}, true, "ident"},
+		{"4: another", V4a("gw:22", Auth{}), []turn{{request4, "00 5d 0000 00000000"}}, true, "another user"},
+		{"4: unknown", V4a("gw:22", Auth{}), []turn{{request4, "00 00 0000 00000000"}}, true, "code 0"},
+		{"4: SOCKS 5", V4a("gw:22", Auth{}), []turn{{request4, "05 ff"}}, true, "write socks5://"},
 	} {
 		err := through(t, c.hop, c.turns)
 		refused := new(carrier.RefusedError)
@@ -192,16 +192,16 @@ func TestSettings(t *testing.T) {
 	for name, hop := range map[string]carrier.Hop{
 		"no port":       V5("gw", Auth{}),
 		"port 0":        V5("gw:0", Auth{}),
-		"port":          V4a("gw:65536", ""),
-		"service":       V4a("gw:ssh", ""),
+		"port":          V4a("gw:65536", Auth{}),
+		"service":       V4a("gw:ssh", Auth{}),
 		"nothing":       V5(":22", Auth{}),
-		"zero":          V4a("g\x00w:22", ""),
+		"zero":          V4a("g\x00w:22", Auth{}),
 		"line end":      V5("gw\r\n:22", Auth{}),
 		"zone":          V5("[fe80::1%eth0]:22", Auth{}),
 		"long":          V5(long+":22", Auth{}),
-		"IPv6 by 4a":    V4a("[2001:db8::1]:22", ""),
-		"user's zero":   V4a("gw:22", "m\x00e"),
-		"long user":     V4a("gw:22", long),
+		"IPv6 by 4a":    V4a("[2001:db8::1]:22", Auth{}),
+		"user's zero":   V4a("gw:22", Auth{User: "m\x00e"}),
+		"long user":     V4a("gw:22", Auth{User: long}),
 		"long user, 5":  V5("gw:22", Auth{User: long}),
 		"user's escape": V5("gw:22", Auth{User: "\x1b[1m"}),
 	} {
@@ -228,7 +228,7 @@ func TestEnds(t *testing.T) {
 		turns []turn
 	}{
 		{"5", V5("gw:22", me), []turn{{"05 02 00 02", "05 02"}, {"01 02 'me' 04 'pass'", "01 00"}, {request, "05 00 00 03 05 'proxy' ffff"}}},
-		{"4a", V4a("gw:22", ""), []turn{{"04 01 0016 00000001 00 'gw' 00", "00 5a 0000 00000000"}}},
+		{"4a", V4a("gw:22", Auth{}), []turn{{"04 01 0016 00000001 00 'gw' 00", "00 5a 0000 00000000"}}},
 	} {
 		whole := 0
 		for _, turn := range c.turns {
@@ -298,7 +298,7 @@ func TestContext(t *testing.T) {
 		cause := errors.New("the user gave up")
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(time.Second, func() { cancel(cause) })
-		_, err := V4a("gw:22", "")(ctx, carrier.Stream{ReadWriteCloser: near})
+		_, err := V4a("gw:22", Auth{})(ctx, carrier.Stream{ReadWriteCloser: near})
 		if !errors.Is(err, cause) {
 			t.Errorf("canceled: %v", err)
 		}
@@ -354,7 +354,7 @@ func FuzzReplies(f *testing.F) {
 	f.Fuzz(func(t *testing.T, says []byte) {
 		hops := map[string]carrier.Hop{
 			"5":  V5("gw:22", Auth{User: "me", Secret: secret("pass"), Proxy: "proxy:1080"}),
-			"4a": V4a("gw:22", "me"),
+			"4a": V4a("gw:22", Auth{User: "me"}),
 		}
 		for name, hop := range hops {
 			s := scripted{bytes.NewReader(says), new(bytes.Buffer)}

@@ -1,6 +1,7 @@
 package socks
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -21,9 +22,9 @@ const (
 const maxUser = 255
 
 // V4a returns the Hop to target, "host:port", by SOCKS 4a; a target that is an address
-// is asked for by SOCKS 4. user is the name for ident, and may be empty. IPv6
-// addresses are not in this protocol.
-func V4a(target, user string) carrier.Hop {
+// is asked for by SOCKS 4. Of a the User is the name for ident, and may be empty; there is
+// no password. IPv6 addresses are not in this protocol.
+func V4a(target string, a Auth) carrier.Hop {
 	return func(ctx context.Context, s carrier.Stream) (carrier.Stream, error) {
 		t, err := parseTarget(target)
 		if err != nil {
@@ -32,12 +33,12 @@ func V4a(target, user string) carrier.Hop {
 		if t.addr.Is6() {
 			return carrier.Stream{}, refused("SOCKS 4a cannot ask for an IPv6 address", "use socks5://, or a name")
 		}
-		if len(user) > maxUser || !clean(user) {
+		if len(a.User) > maxUser || !clean(a.User) {
 			return carrier.Stream{}, refused("the user for the proxy is too long, or holds control characters", "")
 		}
-		d := dialogue{s, "the proxy", answerTime}
+		d := dialogue{s, cmp.Or(a.Proxy, "the proxy"), cmp.Or(a.Timeout, answerTime)}
 		var answer [8]byte // version 0, the code, port and address that mean nothing here
-		if err := d.exchange(ctx, v4Request(t, user), answer[:1], "its answer"); err != nil {
+		if err := d.exchange(ctx, v4Request(t, a.User), answer[:1], "its answer"); err != nil {
 			return carrier.Stream{}, err
 		}
 		if answer[0] != 0 {
@@ -50,13 +51,13 @@ func V4a(target, user string) carrier.Hop {
 		case v4Granted:
 			return s, nil
 		case v4Rejected:
-			return carrier.Stream{}, refused("the proxy refused "+target+", or could not reach it", "SOCKS 4 does not say which; socks5:// would")
+			return carrier.Stream{}, refused(d.proxy+" refused "+target+", or could not reach it", "SOCKS 4 does not say which; socks5:// would")
 		case v4NoIdent:
-			return carrier.Stream{}, refused("the proxy wants an ident server on this machine (code 92)", "try socks5://")
+			return carrier.Stream{}, refused(d.proxy+" wants an ident server on this machine (code 92)", "try socks5://")
 		case v4Mismatch:
-			return carrier.Stream{}, refused(fmt.Sprintf("the proxy's ident says another user than %q (code 93)", carrier.Printable(user)), "")
+			return carrier.Stream{}, refused(fmt.Sprintf("%s: ident on this machine says another user than %q (code 93)", d.proxy, carrier.Printable(a.User)), "")
 		default:
-			return carrier.Stream{}, refused(fmt.Sprintf("the proxy answered with the code %d, which SOCKS 4 does not know", code), "")
+			return carrier.Stream{}, refused(fmt.Sprintf("%s answered with the code %d, which SOCKS 4 does not know", d.proxy, code), "")
 		}
 	}
 }
