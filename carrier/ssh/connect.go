@@ -95,7 +95,7 @@ func (c *Config) reach(ctx context.Context, s settings) (*os.File, func(), error
 	if !stream.Unsafe.Empty() {
 		stream.Close()
 		return nil, nil, &carrier.RefusedError{
-			Layer: "ssh", Reason: "the way there does not carry every octet as it is, which ssh needs",
+			Layer: "line", Reason: "the way there does not carry every octet as it is, which ssh needs",
 			Hint: "let the far half of bodkin wait there, and end the way in bodkin://host:port",
 		}
 	}
