@@ -11,6 +11,7 @@ import (
 // old logs among them.
 func (t *talk) answer(ctx context.Context) (Measured, error) {
 	known := false // whose hello was answered has asked on
+	var said said
 	for {
 		m, ok, err := t.hear(ctx, time.Time{}, 0)
 		if err != nil {
@@ -20,23 +21,54 @@ func (t *talk) answer(ctx context.Context) (Measured, error) {
 			continue
 		}
 		t.dialler, known = m.nonce, known || m.kind != hello
+		if m.kind != tail {
+			said.follows(&t.gauge)
+		}
 		reply := message{kind: m.kind, attempt: m.attempt, ends: m.ask && t.lines(), ask: m.ask}
 		switch m.kind {
 		case hello:
 			reply.version, reply.nonce = version, t.accepter
 			reply.wish, reply.set = t.options.Coding, t.stream.Unsafe
 			t.queued = t.text(reply)
+			said.now(t.queued, true)
 		case head:
 			t.never = never(t.never, m.set)
 		case tail:
 			if text := t.judge(reply); text != nil {
 				t.queued = text
+				said.now(text, false)
 			}
 		case begin:
 			t.queued = t.text(reply)
 			return t.begin(ctx, m)
 		}
 	}
+}
+
+// said is what was answered last, for what it tells of the way that something follows.
+type said struct {
+	at     time.Time // zero: nothing, or something has followed
+	length int       // in octets; 0: a hello
+}
+
+func (s *said) now(text []byte, hello bool) {
+	if s.at = time.Now(); hello {
+		s.length = 0
+		return
+	}
+	s.length = len(text)
+}
+
+// follows notes that the next question came.
+func (s *said) follows(g *gauge) {
+	switch {
+	case s.at.IsZero():
+	case s.length == 0:
+		g.short(time.Since(s.at))
+	default:
+		g.went(s.length, time.Since(s.at))
+	}
+	s.at = time.Time{}
 }
 
 // judge answers the pattern that has just ended; not, if it is to come in lines.
@@ -56,6 +88,7 @@ func (t *talk) judge(reply message) []byte {
 // begin takes what the asking half has chosen. It waits until its own begin is on its
 // way: data follow.
 func (t *talk) begin(ctx context.Context, m message) (measured Measured, err error) {
+	measured.Rate = t.gauge.rate()
 	if measured.In, err = m.out.way(never(t.heading.set, t.heading.set), t.options.Coding); err != nil {
 		return Measured{}, err
 	}

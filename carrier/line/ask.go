@@ -82,7 +82,7 @@ func (t *talk) ask(ctx context.Context) (Measured, error) {
 	if err != nil {
 		return Measured{}, err
 	}
-	m := Measured{RoundTrip: a.roundTrip, Rate: a.rate}
+	m := Measured{RoundTrip: a.roundTrip, Rate: a.gauge.rate()}
 	if m.Out, err = out.choose(a.wish); err != nil {
 		return Measured{}, err
 	}
@@ -285,7 +285,10 @@ func (a *asker) account(m message) attempt {
 	}
 	answer := len(a.text(m))
 	if m.kind == tail {
+		a.gauge.went(used.length-answer, a.headed.Sub(used.at))
 		answer += len(a.between)
+	} else {
+		a.gauge.short(elapsed)
 	}
 	a.rate = max(a.rate, float64(min(used.length, answer))/elapsed.Seconds())
 	return used

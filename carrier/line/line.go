@@ -65,7 +65,7 @@ type Options struct {
 type Measured struct {
 	In, Out   Way           // from the peer to us, from us to the peer
 	RoundTrip time.Duration // of the quickest question and its answer; Dial's only
-	Rate      float64       // octets per second each way, at least; Dial's only
+	Rate      float64       // octets per second of the slower direction; 0: too many to be seen
 }
 
 // A Way is one direction.

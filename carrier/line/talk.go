@@ -64,8 +64,10 @@ type talk struct {
 	echoes  bool      // one that the peer has heard already: the way will not do
 	trail   int       // octets that may still belong to an echo
 	heading message   // the last head
+	headed  time.Time // when it came
 	hearing bool      // its tail is to come
 	between []byte    // what came since, at most maxHeard octets
+	gauge   gauge
 }
 
 // A chunk is what one Read returned.
@@ -274,9 +276,12 @@ func (t *talk) octet(b byte) (m message, ok bool) {
 func (t *talk) follows(m message) bool {
 	switch m.kind {
 	case head:
-		t.heading, t.hearing, t.between = m, true, t.between[:0]
+		t.heading, t.headed, t.hearing, t.between = m, time.Now(), true, t.between[:0]
 	case tail:
 		is := t.hearing && t.heading.attempt == m.attempt
+		if is {
+			t.gauge.came(len(t.between), time.Since(t.headed))
+		}
 		t.hearing = false
 		return is
 	}
