@@ -10,7 +10,7 @@ import (
 
 // maxInetd bounds the connections that one Inetd holds at once: each is three
 // processes and a tty. More are closed as they come.
-const maxInetd = 64
+const maxInetd = 128
 
 // An Inetd starts a program of a machine for each connection to a port, with the
 // connection as its standard input, output and error, as inetd(8) does.
