@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/bodkin-net/bodkin/carrier"
 	"github.com/bodkin-net/bodkin/carrier/command"
@@ -23,17 +24,38 @@ import (
 // 8446, section 5.1).
 const tlsRecord = 0x16
 
+// lastWordsTime is how long the far half stays on a terminal after it gave up, for the
+// near half to hear why and to hang up: what is in the terminal when its last program
+// ends, a telnetd throws away.
+const lastWordsTime = 5 * time.Second
+
 // runInside is the far half that a near half has started in a shell: it says so,
 // measures the line together with it, and puts the tunnel into TLS.
 func (f *farHalf) runInside(ctx context.Context, nonce string, open bool) error {
-	// The terminal, if it is one, is ours from here on: the shell has made way. It is
-	// not set back, for nobody comes after us, and what is still on its way then is
-	// not for the eyes of a line editor.
-	if pty.IsTerminal(os.Stdin) {
-		if _, err := pty.Raw(os.Stdin); err != nil {
-			return err
-		}
+	if !pty.IsTerminal(os.Stdin) {
+		return f.inShell(ctx, nonce, open)
 	}
+	// The terminal is ours from here on: the shell has made way. It is not set back,
+	// for nobody comes after us, and what is still on its way then is not for the eyes
+	// of a line editor.
+	if _, err := pty.Raw(os.Stdin); err != nil {
+		return err
+	}
+	terminal, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return f.inShell(ctx, nonce, open) // it is nobody's, and no hang-up will be seen
+	}
+	defer terminal.Close()
+	err = f.inShell(ctx, nonce, open)
+	if report.Said(err) && terminal.SetReadDeadline(time.Now().Add(lastWordsTime)) == nil {
+		defer context.AfterFunc(ctx, func() { terminal.SetReadDeadline(time.Unix(1, 0)) })()
+		io.Copy(io.Discard, terminal)
+	}
+	return err
+}
+
+// inShell is runInside with the terminal made ready.
+func (f *farHalf) inShell(ctx context.Context, nonce string, open bool) error {
 	stream, err := command.Stdio()
 	if err != nil {
 		return err
@@ -42,7 +64,7 @@ func (f *farHalf) runInside(ctx context.Context, nonce string, open bool) error 
 	identity, err := identifyFar(ctx, open)
 	if err != nil {
 		farhalf.Fail(f.stream, nonce, "nokey", err.Error())
-		return err
+		return report.Silent(err)
 	}
 	if err := farhalf.Announce(f.stream, nonce); err != nil {
 		return err
