@@ -114,6 +114,9 @@ func (n *near) done(l report.Layer, format string, args ...any) {
 
 // refine finds the layer that an error of the way to the far half belongs to.
 func (n *near) refine(l report.Layer, err error) error {
+	if n.passage != nil {
+		err = n.passage.Explain(err)
+	}
 	var failed *ssh.Error
 	if !errors.As(err, &failed) {
 		if found, ok := report.OfWay(err); ok {
@@ -126,15 +129,8 @@ func (n *near) refine(l report.Layer, err error) error {
 		}
 		return report.At(l, err, hint)
 	}
-	switch failed.Kind {
-	case ssh.NameNotFound, ssh.ConnectionRefused, ssh.TimedOut, ssh.NoRoute:
-		l = report.Reach
-		if len(n.config.Via) > 0 { // it was reached by then
-			l = report.SSH
-		}
-	case ssh.CommandEnded:
-		l = report.FarHalf
-	default:
+	l = layerOf(failed.Kind)
+	if failed.Kind == ssh.TimedOut && len(n.config.Via) > 0 { // it was reached by then
 		l = report.SSH
 	}
 	hint := failed.Hint
@@ -146,6 +142,17 @@ func (n *near) refine(l report.Layer, err error) error {
 		hint = "if the telnet proxy goes on speaking telnet, write ?relay=telnet behind its URL"
 	}
 	return report.At(l, err, hint)
+}
+
+// layerOf is where an ssh failed.
+func layerOf(k ssh.Kind) report.Layer {
+	switch k {
+	case ssh.NameNotFound, ssh.ConnectionRefused, ssh.TimedOut, ssh.NoRoute:
+		return report.Reach
+	case ssh.CommandEnded:
+		return report.FarHalf
+	}
+	return report.SSH
 }
 
 // passSocket is what ssh runs to get the socket that we connected.

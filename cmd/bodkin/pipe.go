@@ -13,6 +13,7 @@ import (
 
 	"github.com/bodkin-net/bodkin/carrier"
 	"github.com/bodkin-net/bodkin/carrier/command"
+	"github.com/bodkin-net/bodkin/carrier/ssh"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/secret"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/way"
@@ -128,10 +129,7 @@ func pipe(ctx context.Context, w *way.Way, args []string, v *voice) error {
 		s, err = w.Reach(ctx, target.Address(), target.Scheme)
 	}
 	if err != nil {
-		if l, ok := report.OfWay(err); ok {
-			return report.At(l, err, report.HintOf(err))
-		}
-		return report.At(report.Reach, err, "")
+		return onTheWay(w.Explain(err), report.Reach)
 	}
 	ours, err := command.Stdio()
 	if err != nil {
@@ -143,5 +141,17 @@ func pipe(ctx context.Context, w *way.Way, args []string, v *voice) error {
 	if errors.As(err, &end) && carrier.IsClosed(end.Err) || errors.Is(err, context.Canceled) {
 		return nil
 	}
-	return report.At(report.Tunnel, fmt.Errorf("the pipe broke: %w", err), "")
+	return onTheWay(fmt.Errorf("the pipe broke: %w", w.Explain(err)), report.Tunnel)
+}
+
+// onTheWay finds the layer that an error of a way belongs to; l, if its type says nothing.
+func onTheWay(err error, l report.Layer) error {
+	var failed *ssh.Error
+	if errors.As(err, &failed) {
+		return report.At(layerOf(failed.Kind), err, failed.Hint)
+	}
+	if found, ok := report.OfWay(err); ok {
+		l = found
+	}
+	return report.At(l, err, report.HintOf(err))
 }

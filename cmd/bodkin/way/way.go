@@ -55,9 +55,10 @@ type Way struct {
 	Banner func(place, line string)
 	Log    func(place, line string)
 
-	mu    sync.Mutex
-	first netip.AddrPort // what the first socket of ours was connected to
-	pids  []int          // programs that connect by themselves
+	mu     sync.Mutex
+	first  netip.AddrPort // what the first socket of ours was connected to
+	pids   []int          // programs that connect by themselves
+	broken error          // what one of the programs on the way failed at
 }
 
 // Outside returns what the way goes out of this machine by: the far end of our own
@@ -71,14 +72,15 @@ func (w *Way) Outside() (socket netip.AddrPort, pids []int) {
 // Reach opens a Stream to an address, "host:port", behind all hops. scheme says what
 // is spoken there.
 func (w *Way) Reach(ctx context.Context, address string, scheme config.Scheme) (carrier.Stream, error) {
-	w.mu.Lock()
-	w.pids = nil
-	w.mu.Unlock()
+	w.begin()
 	return w.reach(w.Hops, address, scheme)(ctx)
 }
 
 // At opens a Stream to the last of the hops itself.
-func (w *Way) At(ctx context.Context) (carrier.Stream, error) { return w.at(w.Hops)(ctx) }
+func (w *Way) At(ctx context.Context) (carrier.Stream, error) {
+	w.begin()
+	return w.at(w.Hops)(ctx)
+}
 
 // reach leads from behind the hops to an address.
 func (w *Way) reach(hops []config.Hop, address string, scheme config.Scheme) carrier.Dial {
@@ -99,7 +101,7 @@ func (w *Way) reach(hops []config.Hop, address string, scheme config.Scheme) car
 	case config.Telnet:
 		return w.passed(last, address, w.at(hops).Then(w.telnetProxy(last, address, scheme)))
 	case config.SSH:
-		return w.passed(last, address, w.jump(hops, address))
+		return w.jump(hops, address)
 	}
 	return w.at(hops) // it leads there by itself
 }
@@ -152,8 +154,9 @@ func (w *Way) Start(h config.Hop) (carrier.Stream, error) {
 		return carrier.Stream{}, err
 	}
 	c := command.Config{Args: words, TTY: h.Scheme == config.TTY}
+	said := &carrier.Words{Line: w.log(h)}
 	if !c.TTY { // on a terminal it says there what it says
-		c.Stderr = &carrier.Words{Line: w.log(h)}
+		c.Stderr = said
 	}
 	p, err := command.Start(c)
 	if err != nil {
@@ -163,7 +166,9 @@ func (w *Way) Start(h config.Hop) (carrier.Stream, error) {
 	w.pids = append(w.pids, p.PID())
 	w.mu.Unlock()
 	w.done(report.Reach, "%s runs", words[0])
-	return p.Stream(), nil
+	s := p.Stream()
+	s.ReadWriteCloser = &watched{Stream: s, way: w, why: itsWords(words[0], said)}
+	return s, nil
 }
 
 // telnet puts telnet on a connection, or goes on with the one of a proxy that has
@@ -181,9 +186,7 @@ func (w *Way) telnet(h config.Hop, passive bool) carrier.Hop {
 
 // Telnet leads to the telnet server h behind all hops.
 func (w *Way) Telnet(ctx context.Context, h config.Hop) (carrier.Stream, error) {
-	w.mu.Lock()
-	w.pids = nil
-	w.mu.Unlock()
+	w.begin()
 	return w.reach(w.Hops, h.Address(), h.Scheme).Then(w.telnet(h, false))(ctx)
 }
 
@@ -237,7 +240,12 @@ func (w *Way) jump(hops []config.Hop, address string) carrier.Dial {
 				return w.reach(before, address, config.SSH)(ctx)
 			},
 		})
-		return s, err
+		if err != nil {
+			return s, err
+		}
+		// That the login and the forwarding are through is known by the first octet.
+		s.ReadWriteCloser = &watched{Stream: s, way: w, came: func() { w.done(report.Proxy, "%s leads to %s", h, address) }}
+		return s, nil
 	}
 }
 
