@@ -29,6 +29,7 @@ const (
 	NoTerminal        Kind = "no terminal there"
 	ServerGone        Kind = "server gone"
 	Closed            Kind = "connection closed"
+	NotForwarded      Kind = "forwarding refused"
 	CommandEnded      Kind = "remote command ended"
 	Other             Kind = "other"
 )
@@ -73,6 +74,7 @@ var symptoms = []symptom{
 	{"Too many authentication failures", PermissionDenied, true, "name the one key that fits: IdentitiesOnly and IdentityFile in the ssh config"},
 	{"Permission denied", PermissionDenied, true, `see which keys are offered with "ssh -v USER@HOST"; KEYS`},
 	{"PTY allocation request failed", NoTerminal, true, "the account must be permitted one: no PermitTTY no in sshd_config, no restrict or no-pty in authorized_keys"},
+	{"administratively prohibited", NotForwarded, true, "its sshd must permit it: AllowTcpForwarding and PermitOpen in sshd_config, no restrict or no-port-forwarding in authorized_keys"},
 	{"Could not resolve hostname", NameNotFound, false, "check the name, and that this machine resolves names"},
 	{"Connection refused", ConnectionRefused, false, "nothing listens there: check host and port"},
 	{"No route to host", NoRoute, false, "check that this machine is online, and the firewall between"},
