@@ -111,19 +111,17 @@ func (n *ntlm) answer(offered []challenge) (more, bound bool, err error) {
 
 // answerable returns of a challenge what an answer is made from, in its full form
 // (MS-NLMP, section 2.2.1.2): not the target's name, which some put beyond its end, and
-// information on the target only where a flag says that there is any. Squid's
-// ntlm_fake_auth gets both wrong, and other clients do not look.
+// information on the target only if it lies within. Squid's ntlm_fake_auth gets both
+// wrong, and other clients do not look.
 func answerable(challenge []byte) []byte {
-	const (
-		name, flags, server, info, payload = 12, 20, 24, 40, 48 // where they are
-		hasInfo                            = 0x00800000
-	)
+	const name, server, info, payload = 12, 24, 40, 48 // where they are
 	if len(challenge) < server+8 {
 		return challenge
 	}
 	full := append(bytes.Clone(challenge), make([]byte, max(0, payload-len(challenge)))...)
 	clear(full[name : name+8])
-	if binary.LittleEndian.Uint32(full[flags:])&hasInfo == 0 {
+	length, at := binary.LittleEndian.Uint16(full[info:]), binary.LittleEndian.Uint32(full[info+4:])
+	if uint64(at)+uint64(length) > uint64(len(challenge)) {
 		clear(full[info:payload])
 	}
 	return full

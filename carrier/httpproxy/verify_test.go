@@ -245,8 +245,8 @@ func TestNTLM(t *testing.T) {
 	beyond := ntlmChallenge(server, "DOMAIN", info)
 	copy(beyond[16:], "\xae\xaa\xaa\xaa") // where the target's name is
 	nameless := wants("NTLM " + base64.StdEncoding.EncodeToString(beyond))
-	// What ntlm_fake_auth sends: such a name, and in the place of the information on the
-	// target, of which no flag speaks, the name itself.
+	// What ntlm_fake_auth sends: such a name, and the name itself in the place of the
+	// information on the target.
 	fake := []byte("NTLMSSP\x00\x02\x00\x00\x00\x09\x00\x09\x00\xae\xaa\xaa\xaa\x07\x82\x08\xa2" + string(server[:]) + "\x00\x00\x00\x00\x00\x00\x3a\x00WORKGROUP")
 	faked := wants("NTLM " + base64.StdEncoding.EncodeToString(fake))
 	const first = "HTTP/1.1 407 No\r\nProxy-Authenticate: Negotiate\r\nProxy-Authenticate: NTLM\r\nProxy-Authenticate: Basic realm=\"x\"\r\n"
