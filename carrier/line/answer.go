@@ -13,7 +13,7 @@ func (t *talk) answer(ctx context.Context) (Measured, error) {
 	known := false // whose hello was answered has asked on
 	var said said
 	for {
-		m, ok, err := t.hear(ctx, time.Time{}, 0)
+		m, ok, err := t.hear(ctx, time.Time{}, said.patience(&t.gauge))
 		if err != nil {
 			return Measured{}, err
 		}
@@ -49,14 +49,29 @@ func (t *talk) answer(ctx context.Context) (Measured, error) {
 type said struct {
 	at     time.Time // zero: nothing, or something has followed
 	length int       // in octets; 0: a hello
+	sum    int       // of all answers, in octets
 }
 
 func (s *said) now(text []byte, hello bool) {
+	s.sum += len(text)
 	if s.at = time.Now(); hello {
 		s.length = 0
 		return
 	}
 	s.length = len(text)
+}
+
+// mostPatience bounds how long answers may be on their way.
+const mostPatience = 10 * time.Minute
+
+// patience is how long the answers may take for the way back: a slow way, asked too
+// often, holds several, and the other half asks on only when it has the last.
+func (s *said) patience(g *gauge) time.Duration {
+	rate := g.rate()
+	if rate == 0 {
+		return 0
+	}
+	return min(mostPatience, time.Duration(float64(s.sum)/rate*float64(time.Second)))
 }
 
 // follows notes that the next question came.

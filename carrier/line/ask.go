@@ -14,7 +14,8 @@ const (
 
 	// longestWait is how long a question goes unanswered at most, whatever the rate is
 	// thought to be: the other half must not take it for silence. A pattern of 500
-	// octets needs 17 octets per second.
+	// octets needs 17 octets per second. A slower way is asked too often, until this has
+	// doubled often enough.
 	longestWait = 30 * time.Second
 
 	// chatterWait is when a question is repeated though something keeps coming, and
@@ -215,14 +216,15 @@ func (a *asker) question(ctx context.Context, answer kind, styles []style, text 
 		a.said[a.number] = now
 		a.number++
 
-		wait := laterWait
+		wait, longest := laterWait, longestWait
 		if k < len(styles)-1 || k == 0 {
 			wait = firstWait
 		}
 		if answer == tail { // hello goes on as it is: somebody may come any moment
-			wait <<= min(max(0, k-len(styles)), 5)
+			again := min(max(0, k-len(styles)), 5)
+			wait, longest = wait<<again, longest<<again
 		}
-		wait = min(wait+a.patience(now.length), longestWait)
+		wait = min(wait+a.patience(now.length), longest)
 		m, err := a.answerTo(ctx, answer, k, wait)
 		if err != nil {
 			return m, attempt{}, err
@@ -245,7 +247,7 @@ func (a *asker) answerTo(ctx context.Context, answer kind, k int, wait time.Dura
 			}
 		}
 		until := quiet.Add(wait)
-		if last := at.Add(max(chatterWait, min(4*wait, longestChatter))); last.Before(until) {
+		if last := at.Add(max(chatterWait, min(4*wait, longestChatter), wait)); last.Before(until) {
 			until = last
 		}
 		if !time.Now().Before(until) {

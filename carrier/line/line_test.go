@@ -149,6 +149,7 @@ func TestWays(t *testing.T) {
 		{name: "300 bit/s", there: linetest.Faults{Rate: 37}, back: linetest.Faults{Rate: 37}, out: line.Clean, in: line.Clean, least: 1, within: time.Minute, data: 100},
 		{name: "300 bit/s, all at once", there: with(everything, 37), back: with(everything, 37), out: line.Armour, in: line.Armour, least: .7, within: time.Minute, data: 100},
 		{name: "300 bit/s, a terminal", unsafe: controls, there: linetest.Faults{Rate: 37}, back: linetest.Faults{Rate: 37}, out: line.Escape, in: line.Escape, least: .85, within: time.Minute, data: 100},
+		{name: "75 bit/s", there: linetest.Faults{Rate: 9}, back: linetest.Faults{Rate: 9}, out: line.Escape, in: line.Escape, least: .95, within: 20 * time.Minute, data: 100},
 		{name: "9600 bit/s", there: linetest.Faults{Rate: 960}, back: linetest.Faults{Rate: 960}, out: line.Clean, in: line.Clean, least: 1, data: 1000},
 		{name: "600 ms there and back", there: linetest.Faults{Delay: 300 * time.Millisecond}, back: linetest.Faults{Delay: 300 * time.Millisecond}, out: line.Clean, in: line.Clean, least: 1},
 		{name: "4 s there and back", there: linetest.Faults{Delay: 2 * time.Second}, back: linetest.Faults{Delay: 2 * time.Second}, out: line.Clean, in: line.Clean, least: 1, within: 30 * time.Second},
