@@ -17,6 +17,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/term"
 
+	"github.com/bodkin-net/bodkin/carrier"
 	"github.com/bodkin-net/bodkin/carrier/farhalf"
 	"github.com/bodkin-net/bodkin/carrier/tcp"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/addresses"
@@ -195,7 +196,11 @@ func (n *near) openLink(ctx context.Context) (err error) {
 	l, peer, agreed, err := native.Open(ctx, n.stream, mine)
 	if err != nil {
 		err = n.refine(report.Link, err)
-		if mine.Asks&native.AskKernel != 0 && report.HintOf(err) == "" {
+		switch {
+		case report.HintOf(err) != "":
+		case carrier.IsClosed(err):
+			err = report.At(report.Link, err, hintAgain)
+		case mine.Asks&native.AskKernel != 0:
 			err = report.At(report.Link, err, "the far side's kernel interface needs root there: log in as root, or let the account use /dev/net/tun; --far nat needs nothing")
 		}
 		return err
