@@ -17,8 +17,9 @@ import (
 
 // FromEnvironment returns the hop that the environment names for a target, as curl(1)
 // and others read it: HTTPS_PROXY, else ALL_PROXY, in capitals or small letters,
-// unless NO_PROXY names the target. A password in there goes to secrets. There may be
-// none, and then there is no hop.
+// unless NO_PROXY names the target. A password in there goes to secrets; what follows a
+// question mark, of which others know nothing, is as in any hop. There may be none, and
+// then there is no hop.
 func FromEnvironment(target config.Hop, secrets *secret.Sources) ([]config.Hop, error) {
 	c := httpproxy.FromEnvironment()
 	for _, name := range []string{"ALL_PROXY", "all_proxy"} {
@@ -39,7 +40,7 @@ func FromEnvironment(target config.Hop, secrets *secret.Sources) ([]config.Hop, 
 		return nil, nil
 	}
 	password, has := u.User.Password()
-	named := url.URL{Scheme: u.Scheme, Host: u.Host}
+	named := url.URL{Scheme: u.Scheme, Host: u.Host, RawQuery: u.RawQuery}
 	text := named.String()
 	if name := u.User.Username(); name != "" {
 		text = strings.Replace(text, "://", "://"+name+"@", 1)

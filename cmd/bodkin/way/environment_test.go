@@ -23,6 +23,7 @@ func TestFromEnvironment(t *testing.T) {
 		{"all", "ALL_PROXY=socks5://proxy:1080", "gw", "socks5://proxy", ""},
 		{"https before all", "all_proxy=socks5://other HTTPS_PROXY=http://proxy", "gw", "http://proxy", ""},
 		{"with a password", "HTTPS_PROXY=http://me:s3cret@proxy:3128", "gw", "http://me@proxy", "s3cret"},
+		{"with a password in clear text", "HTTPS_PROXY=http://me:s3cret@proxy:3128/?auth=basic", "gw", "http://me@proxy?auth=basic", "s3cret"},
 		{"not for this one", "HTTPS_PROXY=http://proxy NO_PROXY=.corp.example,gw", "gw", "", ""},
 		{"not for this domain", "HTTPS_PROXY=http://proxy NO_PROXY=corp.example", "me@gw.corp.example", "", ""},
 		{"another's domain", "HTTPS_PROXY=http://proxy:3128 NO_PROXY=corp.example", "me@gw.example", "http://proxy", ""},
