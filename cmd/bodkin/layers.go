@@ -198,10 +198,10 @@ func (n *near) openLink(ctx context.Context) (err error) {
 		err = n.refine(report.Link, err)
 		switch {
 		case report.HintOf(err) != "":
-		case carrier.IsClosed(err):
-			err = report.At(report.Link, err, hintAgain)
 		case mine.Asks&native.AskKernel != 0:
 			err = report.At(report.Link, err, "the far side's kernel interface needs root there: log in as root, or let the account use /dev/net/tun; --far nat needs nothing")
+		case carrier.IsClosed(err):
+			err = report.At(report.Link, err, hintAgain)
 		}
 		return err
 	}
