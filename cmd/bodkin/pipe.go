@@ -121,6 +121,7 @@ func pipe(ctx context.Context, w *way.Way, args []string, v *voice) error {
 	w.Log = v.aside
 	w.Done = func(l report.Layer, format string, args ...any) { v.detail(l.Name+": "+format, args...) }
 	signal.Ignore(syscall.SIGPIPE)
+	w.Secrets.Own()
 	var s carrier.Stream
 	if target.Scheme == config.TLS {
 		w.Hops = append(w.Hops, target)

@@ -70,6 +70,7 @@ type course struct {
 // takes everything back. ready is called once packets have passed.
 func up(ctx context.Context, u *config.Up, secrets *secret.Sources, errw io.Writer, ready func()) error {
 	footprint.Limit()
+	secrets.Own()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	n := &near{config: u, secrets: secrets, voice: newVoice(errw, u.Verbose)}

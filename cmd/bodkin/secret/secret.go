@@ -44,7 +44,8 @@ type source struct {
 
 // Sources are where secrets come from. The zero value asks the user.
 type Sources struct {
-	list []source
+	list      []source
+	variables []string // of the environment, that hold secrets of Set
 
 	mu    sync.Mutex
 	given map[[2]string]string // what the user answered, by place and question: for dialling again
@@ -70,9 +71,25 @@ func Parse(values []string) (*Sources, error) {
 	return s, nil
 }
 
-// Set gives the secret of a place that has no source of its own.
-func (s *Sources) Set(place, value string) {
+// Set gives the secret of a place that has no source of its own, and the variables of
+// the environment that hold it.
+func (s *Sources) Set(place, value string, variables ...string) {
 	s.list = append(s.list, source{place: place, kind: "is", value: value})
+	s.variables = append(s.variables, variables...)
+}
+
+// Own takes the secrets that are in the environment out of it, so that no program that
+// is started from then on is given them.
+func (s *Sources) Own() {
+	for i, src := range s.list {
+		if value, ok := os.LookupEnv(src.value); ok && src.kind == "env:" {
+			s.list[i].kind, s.list[i].value = "is", value
+			s.variables = append(s.variables, src.value)
+		}
+	}
+	for _, name := range s.variables {
+		os.Unsetenv(name)
+	}
 }
 
 func parseSource(v string) (source, bool) {

@@ -50,7 +50,23 @@ func FromEnvironment(target config.Hop, secrets *secret.Sources) ([]config.Hop, 
 		return nil, err
 	}
 	if has {
-		secrets.Set(h.Place(), password)
+		secrets.Set(h.Place(), password, holding(u.User.String())...)
 	}
 	return []config.Hop{h}, nil
+}
+
+// holding returns the variables for proxies that hold a user and password as in a URL.
+func holding(userinfo string) (names []string) {
+	for _, name := range []string{"HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"} {
+		for _, name := range []string{name, strings.ToLower(name)} {
+			value := os.Getenv(name)
+			if !strings.Contains(value, "://") {
+				value = "http://" + value
+			}
+			if u, err := url.Parse(value); err == nil && u.User.String() == userinfo {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
 }

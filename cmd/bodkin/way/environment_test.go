@@ -1,6 +1,7 @@
 package way
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -67,5 +68,35 @@ func TestFromEnvironment(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestOwn: what holds the password is not handed on, and what holds none is.
+func TestOwn(t *testing.T) {
+	for _, name := range []string{"HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"} {
+		t.Setenv(name, "")
+		t.Setenv(strings.ToLower(name), "")
+	}
+	const url = "http://me:s3cret@proxy:3128"
+	t.Setenv("https_proxy", url)
+	t.Setenv("HTTP_PROXY", strings.TrimPrefix(url, "http://"))
+	t.Setenv("ALL_PROXY", "http://other:3128")
+	t.Setenv("WORD", "swordfish")
+	secrets, err := secret.Parse([]string{"here=env:WORD", "there=env:WORD"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := FromEnvironment(config.Hop{Host: "gw"}, secrets); err != nil {
+		t.Fatal(err)
+	}
+	secrets.Own()
+	for place, want := range map[string]string{"me@proxy": "s3cret", "here": "swordfish", "there": "swordfish"} {
+		if s, err := secrets.For(place)(t.Context(), "Password"); s != want || err != nil {
+			t.Errorf("the secret for %s is %q, %v", place, s, err)
+		}
+	}
+	left := strings.Join(os.Environ(), "\n")
+	if strings.Contains(left, "s3cret") || strings.Contains(left, "swordfish") || !strings.Contains(left, "ALL_PROXY=http://other:3128") {
+		t.Errorf("the environment holds %s", left)
 	}
 }
