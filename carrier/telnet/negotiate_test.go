@@ -87,7 +87,7 @@ func (p *puppet) hears(want string) {
 }
 
 const (
-	offers    = "fffb18 fffb03 fffb00 fffd03 fffd00" // WILL TTYPE, SGA, BINARY; DO SGA, BINARY
+	offers    = "fffb18 fffb00 fffb03 fffd00 fffd03" // WILL TTYPE, BINARY, SGA; DO BINARY, SGA
 	refusals  = "fffe25 fffe26 fffc20 fffc23 fffc27 fffc24 fffc01 fffc22 fffe05 fffc21 fffc06"
 	inetutils = "fffb25 fffb26 fffd20 fffd23 fffd27 fffd24 fffd01 fffd22 fffb05 fffd21 fffd06"
 )
@@ -205,10 +205,10 @@ func TestLog(t *testing.T) {
 		p.say("fffd00 fffb00 fffb01 fffd27 fffd27 fffda5 fffd1f fffa1801fff0 fffd18 fffa1801fff0 fffa27'\x1b]0;x'fff0")
 		synctest.Wait()
 		want := `telnet: we say WILL TTYPE
-telnet: we say WILL SGA
 telnet: we say WILL BINARY
-telnet: we say DO SGA
+telnet: we say WILL SGA
 telnet: we say DO BINARY
+telnet: we say DO SGA
 telnet: the peer says DO BINARY
 telnet: the peer says WILL BINARY
 telnet: the peer says WILL ECHO

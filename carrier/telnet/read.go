@@ -72,6 +72,15 @@ func (c *Conn) Read(b []byte) (int, error) {
 	return 0, nil
 }
 
+// Ready reports whether a Read of one octet would surely return at once. If not, it may
+// wait, or meet commands first.
+func (c *Conn) Ready() bool {
+	if len(c.kept) > 0 {
+		return true
+	}
+	return len(c.raw) > 0 && c.decoder.at == inData && c.raw[0] != iac && !(c.decoder.afterCR && c.raw[0] == nul)
+}
+
 // Settle reads until all that we offered is answered, or ctx ends: what is not
 // answered then counts as refused, until it is. What data comes meanwhile is kept
 // for Read, up to 64 KiB, after which it does not wait on.

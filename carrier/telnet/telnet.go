@@ -73,10 +73,12 @@ type Modes struct {
 }
 
 // offers are what we ask for unless Passive: BINARY and SGA both ways, and our TTYPE,
-// which servers ask for before anything else.
+// which servers ask for before anything else. BINARY, which is 0, is not the last of
+// them: the telnetd of busybox 1.35 drops a NUL that is the last octet it has read,
+// takes the IAC that comes next for the option, and hands the rest to the login.
 var (
-	offeredUs  = []byte{optTType, optSGA, optBinary}
-	offeredHim = []byte{optSGA, optBinary}
+	offeredUs  = []byte{optTType, optBinary, optSGA}
+	offeredHim = []byte{optBinary, optSGA}
 )
 
 // agreedUs and agreedHim are what we have on if the peer asks for it. We never echo.
