@@ -41,6 +41,19 @@ func Unread(s Stream, octets []byte) Stream {
 	return s
 }
 
+// Rest takes back what Unread put before a Stream, as far as it was not read again:
+// the Stream as it was given to Unread, and the octets, which may be none. Of any other
+// Stream it returns the Stream.
+func Rest(s Stream) (Stream, []byte) {
+	switch u := s.ReadWriteCloser.(type) {
+	case *unread:
+		return u.Stream, u.left
+	case *unreadHalves:
+		return u.Stream, u.left
+	}
+	return s, nil
+}
+
 // unread is the ReadWriteCloser of a Stream with octets given back.
 type unread struct {
 	Stream

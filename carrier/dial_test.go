@@ -57,3 +57,17 @@ func TestUnreadKeeps(t *testing.T) {
 		t.Error("CloseWrite came from nowhere")
 	}
 }
+
+func TestRest(t *testing.T) {
+	near, _ := pair()
+	for _, below := range []Stream{{ReadWriteCloser: near}, {ReadWriteCloser: halves{near}}} {
+		s := Unread(below, []byte("hello"))
+		io.ReadFull(s, make([]byte, 2))
+		if got, rest := Rest(s); got != below || string(rest) != "llo" {
+			t.Errorf("%v, %q", got, rest)
+		}
+		if got, rest := Rest(below); got != below || rest != nil {
+			t.Errorf("nothing was given back: %v, %q", got, rest)
+		}
+	}
+}

@@ -175,9 +175,10 @@ func (w *Way) Start(h config.Hop) (carrier.Stream, error) {
 // connected us to another server.
 func (w *Way) telnet(h config.Hop, passive bool) carrier.Hop {
 	return func(ctx context.Context, s carrier.Stream) (carrier.Stream, error) {
-		if conn, ok := s.ReadWriteCloser.(*telnet.Conn); ok {
+		below, rest := carrier.Rest(s)
+		if conn, ok := below.ReadWriteCloser.(*telnet.Conn); ok {
 			conn.Reset(passive)
-			return conn.Stream(), nil
+			return carrier.Unread(conn.Stream(), rest), nil
 		}
 		conn := telnet.Open(s, telnet.Options{Passive: passive, Log: w.log(h)})
 		return conn.Stream(), nil
@@ -217,15 +218,17 @@ func (w *Way) telnetProxy(h config.Hop, address string, scheme config.Scheme) ca
 				Secret: w.secret(h), Timeout: w.Silence, Banner: w.banner(h), Log: w.log(h),
 			})
 		})
-		conn, ok := s.ReadWriteCloser.(*telnet.Conn)
+		below, rest := carrier.Rest(s)
+		conn, ok := below.ReadWriteCloser.(*telnet.Conn)
 		switch {
 		case err != nil || !ok || scheme == config.Telnet || scheme == config.Chat:
 			return s, err
 		case h.Relay == "telnet":
 			conn.Reset(false)
-			return settled(ctx, conn.Stream())
+			s, err = settled(ctx, conn.Stream())
+			return carrier.Unread(s, rest), err
 		}
-		return conn.Detach(), nil
+		return carrier.Unread(conn.Detach(), rest), nil
 	}
 }
 
@@ -316,25 +319,36 @@ func loginName(h config.Hop, o LoginOptions) string {
 func dialogue(s carrier.Stream, talk func(carrier.Stream) (carrier.Stream, error)) (carrier.Stream, error) {
 	narrow := octetByOctet{s}
 	after, err := talk(carrier.Stream{ReadWriteCloser: narrow, Unsafe: s.Unsafe})
-	switch {
-	case err != nil:
+	if err != nil {
 		s.Close()
 		return carrier.Stream{}, err
-	case after.ReadWriteCloser == narrow:
-		return s, nil
+	}
+	if below, rest := carrier.Rest(after); below.ReadWriteCloser == narrow {
+		return carrier.Unread(s, rest), nil
 	}
 	return after, nil
 }
 
-// octetByOctet is a Stream of which each Read takes one octet.
+// octetByOctet is a Stream of which each Read takes one octet; more only where they
+// are there and belong to the same line.
 type octetByOctet struct{ carrier.Stream }
 
-func (o octetByOctet) Read(b []byte) (int, error) { return o.Stream.Read(b[:min(1, len(b))]) }
+func (o octetByOctet) Read(b []byte) (int, error) {
+	n, err := o.Stream.Read(b[:min(1, len(b))])
+	conn, ok := o.Stream.ReadWriteCloser.(*telnet.Conn)
+	for ok && err == nil && n > 0 && n < len(b) && b[n-1] != '\n' && conn.Ready() {
+		var more int
+		more, err = conn.Read(b[n : n+1])
+		n += more
+	}
+	return n, err
+}
+
 func (o octetByOctet) Break() error               { return o.Stream.Break() }
 
-// handshakeTime is how long a TLS handshake on the way may take, if the user does not
+// HandshakeTime is how long a TLS handshake may take, if the user does not
 // say: 4 KiB of certificates in 60 s are 550 bit/s.
-const handshakeTime = time.Minute
+const HandshakeTime = time.Minute
 
 // verified speaks ordinary TLS, to a server that the system's authorities vouch for,
 // or those that the user named.
@@ -344,7 +358,7 @@ func (w *Way) verified(h config.Hop) carrier.Hop {
 		if err != nil {
 			return carrier.Stream{}, err
 		}
-		ctx, cancel := context.WithTimeout(ctx, cmp.Or(w.Silence, handshakeTime)+s.Patience())
+		ctx, cancel := context.WithTimeout(ctx, cmp.Or(w.Silence, HandshakeTime)+s.Patience())
 		defer cancel()
 		further, err := tls.VerifiedBy(h.Host, authorities)(ctx, s)
 		return further, unverified(h, err)
