@@ -121,10 +121,10 @@ func TestTelnetKeys(t *testing.T) {
 		w := w.in(t)
 		w.remove(w.Gateway, farDir+"/key")
 		r := w.bodkin(append([]string{"up", "-d"}, viaTelnet...)...)
-		if r.status != 13 {
-			t.Errorf("they have no key: exit status %d, want 13", r.status)
+		if r.status != 25 {
+			t.Errorf("they have no key: exit status %d, want 25", r.status)
 		}
-		w.says(r.out, "bodkin: error: far half: the far half has no key", farDir+"/key", "bodkin: hint: make one there with `bodkin key new`")
+		w.says(r.out, "bodkin: error: key: the far half has no key", farDir+"/key", "bodkin: hint: make one there with `bodkin key new`")
 	})
 }
 

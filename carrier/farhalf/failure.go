@@ -45,6 +45,9 @@ func (st *starting) failure(code, text string) error {
 	if !known {
 		return st.refused(fmt.Sprintf("it failed to start: %s: %s", code, text), hintInstall, nil)
 	}
+	if code == "nokey" {
+		return &carrier.RefusedError{Layer: "key", Reason: f.reason + ": " + text, Hint: f.hint}
+	}
 	return st.refused(f.reason+": "+text, f.hint, nil)
 }
 
