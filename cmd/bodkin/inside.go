@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -86,9 +88,11 @@ func (n *near) connectInside(ctx context.Context) error {
 		n.course.line = fmt.Sprintf("%s there, %s back", m.Out, m.In)
 		n.done(report.Line, "%s", n.course.line)
 	}
-	s, peer, err := tls.Client(ctx, n.stream, n.identity)
+	shaking, stop := context.WithTimeout(ctx, cmp.Or(n.config.Silence, way.HandshakeTime)+carrier.Stream{Rate: rate}.Patience())
+	defer stop()
+	s, peer, err := tls.Client(shaking, n.stream, n.identity)
 	if err != nil {
-		return n.refine(report.Key, err)
+		return n.refine(report.Key, unanswered(t, err))
 	}
 	n.stream = s
 	n.stream.Rate = rate
@@ -99,6 +103,21 @@ func (n *near) connectInside(ctx context.Context) error {
 		n.done(report.Key, "%s with %s, UNAUTHENTICATED", peer.Version, peer.Suite)
 	}
 	return nil
+}
+
+// unanswered says what to try where no far half that waits answered in TLS.
+func unanswered(t config.Hop, err error) error {
+	hint := "check that `bodkin far --listen` waits at " + t.Address()
+	var silence *carrier.SilenceError
+	switch {
+	case t.Scheme != config.TLS:
+		return err
+	case errors.As(err, &silence):
+		return report.At(report.Dialogue, err, hint)
+	case errors.Is(err, tls.ErrDamaged):
+		return report.At(report.Key, err, hint)
+	}
+	return err
 }
 
 // atShell goes the way to a shell's prompt at the target.
