@@ -61,11 +61,11 @@ var (
 // only443 is a proxy that connects to that port alone.
 var only443 = lab.ProxyOptions{Ports: []uint16{443}}
 
-// proxyFailures breaks one thing on the way after another. The target is me@gw.
+// proxyFailures breaks one thing on the way after another.
 var proxyFailures = []struct {
 	name  string
 	start func(w *world) // nil: there is no proxy
-	args  []string       // after "bodkin up -d", before me@gw
+	args  []string       // after "bodkin up -d"; what begins with a flag is on the way to me@gw
 
 	status int
 	reason string
@@ -143,6 +143,17 @@ var proxyFailures = []struct {
 	{"a silent telnet proxy", staysSilent, []string{"--via", "telnet://proxy:3999", soon}, 22, "the proxy's prompt", ""},
 	{"a silent web proxy in TLS", staysSilent, []string{"--via", "https://proxy:3999", soon}, 22, "proxy:3999: ", "speaks TLS"},
 
+	// No far half where one should wait.
+	{"nobody waits", func(w *world) { w.squid(lab.SquidOptions{}) }, []string{overTLS, "--via", "http://proxy"}, 11, "could not connect to gw:7000", "check name and port of gw:7000"},
+	{"an sshd in the place of a far half", func(w *world) { w.squid(lab.SquidOptions{}) }, []string{"tls://gw:22", "--via", "http://proxy", "--known-as", "[gw]:7000"}, 25, `it is no TLS, but begins "SSH-2.0-`, "bodkin far --listen"},
+	{"silence in the place of a far half", func(w *world) { w.squid(lab.SquidOptions{}); staysSilent(w) }, []string{"tls://firewall:3999", "--via", "http://proxy", "--known-as", "[gw]:7000", soon}, 22, "it sent 0 octets", "bodkin far --listen"},
+	{"another far half", func(w *world) {
+		w.squid(lab.SquidOptions{})
+		w.farListens()
+		w.write(w.Laptop, "/home/me/.config/bodkin/known_servers", "[gw]:7000 "+w.other(), "me")
+	},
+		[]string{overTLS, "--via", "http://proxy"}, 25, "gw", "bodkin key forget"},
+
 	// A jump host.
 	{"a jump host that does not let us in", func(w *world) { w.squid(lab.SquidOptions{}) },
 		[]string{"--via", "http://proxy", "--via", "ssh://nobody@gw"}, 12, "gw: permission denied: nobody@gw: Permission denied", "ssh -v nobody@gw"},
@@ -167,6 +178,7 @@ var proxyFailures = []struct {
 // TestProxyFailures: who is to blame is named, with an exit status of its own, the reason
 // and the next thing to try; the laptop is as it was. Nobody waits longer than was said.
 func TestProxyFailures(t *testing.T) {
+	t.Parallel()
 	w := proxyWorld(t)
 	before := w.snapshot()
 	for _, tt := range proxyFailures {
@@ -175,7 +187,11 @@ func TestProxyFailures(t *testing.T) {
 			if tt.start != nil {
 				tt.start(w)
 			}
-			r := w.bodkin(append(append([]string{"up", "-d"}, tt.args...), overSSH)...)
+			args := append([]string{"up", "-d"}, tt.args...)
+			if strings.HasPrefix(tt.args[0], "-") {
+				args = append(args, overSSH)
+			}
+			r := w.bodkin(args...)
 			reason, hint := complaint(r.out)
 			if r.status != tt.status || !strings.Contains(reason, tt.reason) || !strings.Contains(hint, tt.hint) || tt.hint != "" && hint == "" {
 				t.Errorf("exit status %d, want %d with the reason %q and the hint %q; it said:\n%s", r.status, tt.status, tt.reason, tt.hint, r.out)
@@ -187,6 +203,16 @@ func TestProxyFailures(t *testing.T) {
 			w.noProcesses()
 		})
 	}
+}
+
+// other is a public key that is nobody's here: the one of ssh.
+func (w *world) other() string {
+	w.t.Helper()
+	key, err := w.Laptop.ReadFile("/home/me/.ssh/id_ed25519.pub")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return string(key)
 }
 
 // restrict has the gateway let our key in with an option of authorized_keys, until the

@@ -11,6 +11,7 @@ import (
 // the tunnel that it carries, and nothing else does, also when a hostile DHCP server injects
 // routes more specific than any of ours.
 func TestFirstHopStaysOutside(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name  string
 		world func(t *testing.T) *world

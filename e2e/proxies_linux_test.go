@@ -267,6 +267,7 @@ func viaAll(via []string, more ...string) (args []string) {
 // but the connection to the first hop leaves the laptop, from the first moment on: no
 // question for a name that only the proxy knows, and no packet of what the tunnel takes.
 func TestProxiesToFullIP(t *testing.T) {
+	t.Parallel()
 	w := proxyWorld(t)
 	before := w.snapshot()
 	for _, tt := range proxyWays {

@@ -14,6 +14,7 @@ import (
 // TestPipeForSSH: bodkin pipe is the ProxyCommand of the real ssh and scp, which copies 20
 // MB there and back, by each kind of hop.
 func TestPipeForSSH(t *testing.T) {
+	t.Parallel()
 	w := proxyWorld(t)
 	w.squid(lab.SquidOptions{ProxyOptions: asked, Schemes: []string{"digest"}})
 	w.dante(asked)
@@ -54,6 +55,7 @@ func TestPipeForSSH(t *testing.T) {
 // TestPipeOfEnvironment: the proxy is the one that the environment names, with the password
 // that is there, unless it is not for this host. No word is said of the password.
 func TestPipeOfEnvironment(t *testing.T) {
+	t.Parallel()
 	w := proxyWorld(t)
 	w.squid(lab.SquidOptions{ProxyOptions: lab.ProxyOptions{User: proxyUser, Password: "p@ss:wörd/%"}})
 	w.microsocks(lab.ProxyOptions{})
@@ -94,6 +96,7 @@ func TestPipeOfEnvironment(t *testing.T) {
 // TestPipeToTLS ends in the TLS of the real openssl, which sends a page back, and in that
 // of nobody's.
 func TestPipeToTLS(t *testing.T) {
+	t.Parallel()
 	w := proxyWorld(t)
 	w.squid(lab.SquidOptions{})
 	cert, key := certificate(t, "gw")

@@ -89,6 +89,7 @@ func (l *lookout) end() (seen []string) {
 // there is to say, and looks for it: in the arguments and the environment of every process,
 // in what bodkin says, also when it is killed with a trace of its stacks, and in every file.
 func TestProxyPasswordIsNowhere(t *testing.T) {
+	t.Parallel()
 	w := proxyWorld(t)
 	w.microsocks(asked)
 	w.squid(lab.SquidOptions{ProxyOptions: asked})
