@@ -175,10 +175,8 @@ func TestKilled(t *testing.T) {
 	wrote, read := count.wrote.Load(), count.read.Load()
 	length := int64(len(typedLine(nonce)) + 1)
 
-	var writes, reads []int64
-	for _, at := range []int64{1, length - 1, length, length + 1, length + 2000, wrote - 300, wrote - 1} {
-		writes = append(writes, at)
-	}
+	writes := []int64{1, length - 1, length, length + 1, length + 2000, wrote - 300, wrote - 1}
+	var reads []int64
 	for i := range int64(10) {
 		writes = append(writes, length+4000+i*(wrote-length-4000)/10)
 		reads = append(reads, 1+i*read/10)

@@ -6,6 +6,7 @@
 package probe
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -37,6 +38,9 @@ const (
 	// maxWord is how much of the first words is looked at, in octets: sshd's
 	// identification has 255 at most (RFC 4253, section 4.2).
 	maxWord = 255
+
+	// iac begins a command of telnet (RFC 854): what a telnet server says first.
+	iac = 0xff
 )
 
 // A Try is one way that was tried.
@@ -227,7 +231,7 @@ func firstWord(s carrier.Stream) (found, word string) {
 	for n < len(buf) {
 		k, err := s.Read(buf[n:])
 		n += k
-		if err != nil || strings.ContainsAny(string(buf[:n]), "\n\xff") {
+		if err != nil || bytes.IndexByte(buf[:n], '\n') >= 0 || buf[0] == iac {
 			break
 		}
 	}
@@ -236,7 +240,7 @@ func firstWord(s carrier.Stream) (found, word string) {
 	switch {
 	case strings.HasPrefix(line, "SSH-"):
 		return "ssh", word
-	case n > 0 && buf[0] == 0xff: // IAC (RFC 854)
+	case n > 0 && buf[0] == iac:
 		return "telnet", ""
 	}
 	return "something", word
