@@ -344,7 +344,7 @@ func (o octetByOctet) Read(b []byte) (int, error) {
 	return n, err
 }
 
-func (o octetByOctet) Break() error               { return o.Stream.Break() }
+func (o octetByOctet) Break() error { return o.Stream.Break() }
 
 // HandshakeTime is how long a TLS handshake may take, if the user does not
 // say: 4 KiB of certificates in 60 s are 550 bit/s.
