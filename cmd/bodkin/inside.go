@@ -105,11 +105,13 @@ func (n *near) connectInside(ctx context.Context) error {
 	return nil
 }
 
-// unanswered says what to try where no far half that waits answered in TLS.
+// unanswered says whose fault it may be that no TLS came about, and what to try.
 func unanswered(t config.Hop, err error) error {
 	hint := "check that `bodkin far --listen` waits at " + t.Address()
 	var silence *carrier.SilenceError
 	switch {
+	case t.Scheme != config.TLS && errors.Is(err, tls.ErrDamaged):
+		return report.At(report.Line, err, "insist on another coding: --line armour; or look at what the way does since it was measured")
 	case t.Scheme != config.TLS:
 		return err
 	case errors.As(err, &silence):
