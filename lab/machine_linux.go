@@ -134,6 +134,7 @@ func mountTrees() error {
 		{"/root", "tmpfs", "mode=0700"},
 		{"/run", "tmpfs", "mode=0755"},
 		{"/tmp", "tmpfs", "mode=1777"},
+		{"/var/tmp", "tmpfs", "mode=1777"},
 		{"/dev/shm", "tmpfs", "mode=1777"}, // where squid leaves things behind
 		{"/sys", "sysfs", ""},
 	} {

@@ -39,7 +39,7 @@ type LoginOptions struct {
 // has come is read: "gw login: ", "Password: ", "otp-md5 95 pi1234 ... Response: ". A
 // line that begins the same way and goes on is mistaken for it only if the way stops in
 // the very middle. Each question is answered once. A name or a password asked for
-// again, or a line that says no, is a *carrier.RefusedError, for a second try with the
+// again, for a second at least, or a line that says no, is a *carrier.RefusedError, for a second try with the
 // same secret locks accounts and wastes one-time passwords; so is a password that must
 // be changed. Other errors are a *carrier.HangUpError, a *carrier.SilenceError and
 // those of Secret.
@@ -102,6 +102,13 @@ func (l *login) untilShell(ctx context.Context, open bool) error {
 		if l.screen.ended && p != shellPrompt { // fish ends its prompt with a CR
 			p = noPrompt
 		}
+		if l.again(p) {
+			if more, err := l.goesOn(ctx); err != nil {
+				return err
+			} else if more {
+				continue
+			}
+		}
 		var err error
 		switch p {
 		case namePrompt:
@@ -123,6 +130,37 @@ func (l *login) untilShell(ctx context.Context, open bool) error {
 			return err
 		}
 	}
+}
+
+// stays is how long a question stands before it is one that the host asks again. It costs
+// those a moment whose password was wrong.
+const stays = time.Second
+
+// again reports whether a question had its answer.
+func (l *login) again(p prompt) bool {
+	switch p {
+	case namePrompt:
+		return l.answered()
+	case secretAsked, codeAsked:
+		return l.asked[p] || l.overdue
+	}
+	return false
+}
+
+// goesOn reports whether more comes after what looks like a question, in place of waiting
+// for an answer as a question does: a message of the day may have one in it, where the
+// way stopped for a moment. What comes is on the screen then.
+func (l *login) goesOn(ctx context.Context) (bool, error) {
+	octets, err := l.in.next(ctx, stays)
+	l.rest = octets
+	l.came += len(octets)
+	switch {
+	case err == nil && l.came <= maxTalk:
+		return true, l.hearAll()
+	case ctx.Err() != nil:
+		return false, err
+	}
+	return false, nil // it stands, or is the last that came
 }
 
 // listen takes what comes next, and finds a refusal in it.

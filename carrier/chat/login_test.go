@@ -37,6 +37,10 @@ func (s scene) play(st io.ReadWriteCloser) error {
 		if want == "closes" {
 			return nil
 		}
+		if want == "pauses" {
+			time.Sleep(stays - time.Millisecond)
+			continue
+		}
 		if want == "marker" { // of becoming root
 			var line []byte
 			for b := make([]byte, 1); len(line) == 0 || line[len(line)-1] != '\r'; line = append(line, b[0]) {
@@ -108,6 +112,7 @@ var logins = []struct {
 	{"Russian", "login: <me\r>me\r\nПароль: <pw\r>\r\n$ ", LoginOptions{User: "me"}, "Пароль:", ""},
 	{"zsh's mark and fish's end", "login: <me\r>me\r\nPassword: <pw\r>\r\n\x1b[1m\x1b[7m%\x1b[27m\x1b[1m\x1b[0m          \r \r\r\x1b[0m\x1b[27m\x1b[24m\x1b[Jgw% \x1b[K\x1b[?2004h", LoginOptions{User: "me"}, "Password:", ""},
 
+	{"a message that stops", "login: <me\r>me\r\nPassword: <pw\r>\r\nPassword:<pauses> $\r\nlogin:<pauses> ask for one\r\n$ ", LoginOptions{User: "me"}, "Password:", ""},
 	{"a wrong password", "gw login: <me\r>me\r\nPassword: <pw\r>\r\n\r\nLogin incorrect\r\ngw login: ", LoginOptions{User: "me"}, "Password:", `login: the host said "Login incorrect"`},
 	{"busybox says", "login: <me\r>me\r\nPassword: <pw\r>\r\nLogin incorrect\r\nlogin: ", LoginOptions{User: "me"}, "Password:", `said "Login incorrect"`},
 	{"asked again, without a word", "login: <me\r>me\r\nPassword: <pw\r>\r\nlogin: ", LoginOptions{User: "me"}, "Password:", `said "login:"`},

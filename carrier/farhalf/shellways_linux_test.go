@@ -303,7 +303,7 @@ func TestInShellGoesWrong(t *testing.T) {
 			t.Run(c.name+" "+sh, func(t *testing.T) {
 				t.Parallel()
 				home := t.TempDir()
-				l := shellLogin{home: home, mount: "mount --make-rprivate /; mount --bind /usr/bin/" + sh + " /bin/sh"}
+				l := shellLogin{home: home, mount: "mount --make-rprivate /; mount -t tmpfs tmpfs /dev/shm; mount -t tmpfs tmpfs /var/tmp; mount --bind /usr/bin/" + sh + " /bin/sh"}
 				_, _, err := l.start(t, Options{Builds: c.builds}, hideStatus)
 				refused(t, err, c.want)
 				if left, _ := filepath.Glob(home + "/.cache/bodkin/.*-*"); left != nil {
