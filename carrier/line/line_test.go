@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -196,6 +198,31 @@ func TestWays(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestNoisyWay has a way that changes one octet in 201: somebody answers now and then, and
+// measuring ends all the same.
+func TestNoisyWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		noisy := func() linetest.Faults {
+			n := 0
+			return linetest.Faults{Change: func(b byte) []byte {
+				if n++; n%201 == 0 {
+					b ^= 1
+				}
+				return []byte{b}
+			}}
+		}
+		near, far := linetest.Pipe(noisy(), noisy())
+		d, _, took := measure(t.Context(), near, far, line.Options{}, 0)
+		var silence *carrier.SilenceError
+		if !errors.As(d.err, &silence) || !strings.Contains(silence.Reason, "came through whole") || silence.Hint == "" {
+			t.Error(d.err)
+		}
+		if took > 4*time.Minute {
+			t.Errorf("took %v", took)
+		}
+	})
 }
 
 func with(f linetest.Faults, rate int) linetest.Faults {

@@ -3,6 +3,7 @@ package tls
 import (
 	cryptotls "crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -11,7 +12,8 @@ import (
 	"github.com/bodkin-net/bodkin/carrier"
 )
 
-// closeTime is how long a goodbye may take that the peer does not read.
+// closeTime is how long Close may take: for a goodbye that the peer does not read, and
+// for an end that the peer does not make.
 const closeTime = time.Second
 
 // A conn is the ReadWriteCloser of a Stream inside TLS.
@@ -25,6 +27,9 @@ type conn struct {
 	mu      sync.Mutex   // one writer at a time
 	plain   []byte       // part of a record, gathered from small buffers
 	writing atomic.Int32 // calls of Write and WriteBuffers
+
+	reading sync.Mutex // one reader at a time
+	heard   bool       // the peer's end was read: nothing comes after it
 
 	closed  atomic.Bool
 	damaged atomic.Pointer[damagedError] // what Read met
@@ -43,15 +48,23 @@ func newConn(t *cryptotls.Conn, w *wire, strict bool) carrier.Stream {
 // peer's goodbye. If the way ends without one the error wraps io.ErrUnexpectedEOF, or is
 // what the Stream below says of it; and ErrDamaged if what came is not what was sent.
 func (c *conn) Read(b []byte) (int, error) {
+	c.reading.Lock()
+	defer c.reading.Unlock()
 	n, err := c.tls.Read(b)
-	if err != nil {
-		err = c.failure(err)
-		var damaged *damagedError
-		if errors.As(err, &damaged) {
-			c.damaged.Store(damaged)
-			c.endWrites() // takes the alert along
-		}
+	for err == nil && c.closed.Load() { // for nobody, but see drain
+		n, err = c.tls.Read(b)
 	}
+	if err == nil {
+		return n, nil
+	}
+	a, isAlert := alertIn(err)
+	err = c.failure(err)
+	var damaged *damagedError
+	if errors.As(err, &damaged) {
+		c.damaged.Store(damaged)
+		c.endWrites() // takes the alert along
+	}
+	c.heard = damaged == nil || isAlert && !a.ours
 	return n, err
 }
 
@@ -183,8 +196,9 @@ func (c *conn) endWrites() {
 	})
 }
 
-// Close says goodbye and closes the Stream below. A peer that reads nothing holds it up
-// for a second at most, and a Write that is under way not at all: that is given up.
+// Close says goodbye, waits for the peer's end, and closes the Stream below. A peer that
+// reads nothing, or goes on, holds it up for a second at most, and a Write that is under
+// way not at all: that is given up.
 func (c *conn) Close() error {
 	if c.closed.Swap(true) {
 		<-c.ended
@@ -193,16 +207,32 @@ func (c *conn) Close() error {
 	busy := c.writing.Load() > 0
 	c.endWrites()
 	if !busy {
-		timer := time.NewTimer(closeTime)
-		select {
-		case <-c.ended:
-		case <-timer.C:
-		}
-		timer.Stop()
+		late := time.AfterFunc(closeTime, func() { c.wire.below.Close() })
+		<-c.ended
+		c.drain()
+		late.Stop()
 	}
 	err := c.wire.below.Close()
 	<-c.ended
 	return err
+}
+
+// drain reads what still comes, for nobody. A connection that is closed with octets
+// unread is reset, and a reset overtakes the goodbye, or the alert that says what was
+// wrong. It ends with the peer's goodbye or end, or when the Stream below is closed.
+func (c *conn) drain() {
+	if w, ok := c.wire.below.ReadWriteCloser.(carrier.CloseWriter); ok {
+		w.CloseWrite()
+	}
+	c.reading.Lock() // a Read that waits goes on to the end
+	defer c.reading.Unlock()
+	var from io.Reader = c.tls
+	if c.damaged.Load() != nil {
+		from = c.wire.below
+	}
+	if !c.heard {
+		io.Copy(io.Discard, from)
+	}
 }
 
 var _ interface {

@@ -122,6 +122,20 @@ func unanswered(t config.Hop, err error) error {
 	return err
 }
 
+// broke says which layer a tunnel broke in that stood, and what to try.
+func broke(l report.Layer, err error) error {
+	if isDamage(err) {
+		return report.At(report.Line, err, "the way changes octets now and then: a modem or a serial line wants error correction and flow control, elsewhere --line armour may help; run it again then")
+	}
+	return report.At(l, err, hintAgain)
+}
+
+// isDamage reports whether something came that was not sent.
+func isDamage(err error) bool {
+	var damage *line.DamageError
+	return errors.Is(err, tls.ErrDamaged) || errors.As(err, &damage)
+}
+
 // atShell goes the way to a shell's prompt at the target.
 func (n *near) atShell(ctx context.Context) (carrier.Stream, error) {
 	t := n.config.Target

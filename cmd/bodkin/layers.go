@@ -195,6 +195,9 @@ func (n *near) openLink(ctx context.Context) (err error) {
 	began := time.Now()
 	l, peer, agreed, err := native.Open(ctx, n.stream, mine)
 	if err != nil {
+		if isDamage(err) {
+			return broke(report.Link, err)
+		}
 		err = n.refine(report.Link, err)
 		switch {
 		case report.HintOf(err) != "":
@@ -378,7 +381,7 @@ func (n *near) probe(ctx context.Context) error {
 	watching.Wait()
 	select {
 	case ended := <-n.joined:
-		return report.At(report.Tunnel, ended, hintAgain)
+		return broke(report.Tunnel, ended)
 	default:
 	}
 	switch {

@@ -107,7 +107,7 @@ func up(ctx context.Context, u *config.Up, secrets *secret.Sources, errw io.Writ
 	case asked:
 		return report.Silent(report.At(report.Tunnel, errors.New("stopped while coming up"), ""))
 	case isUp:
-		return report.At(report.Tunnel, err, hintAgain)
+		return broke(report.Tunnel, err)
 	}
 	return err
 }
