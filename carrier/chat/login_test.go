@@ -259,7 +259,7 @@ func TestSlowHost(t *testing.T) {
 
 // TestEndless: a host that never stops talking is not listened to for ever.
 func TestEndless(t *testing.T) {
-	p := newPeer(strings.Repeat("more and more\r\n", 100_000), 1<<10)
+	p := newPeer(strings.Repeat("more and more\r\n", 400_000), 1<<10)
 	_, err := Login(t.Context(), p.stream(), LoginOptions{User: "me"})
 	var refused *carrier.RefusedError
 	if !errors.As(err, &refused) || len(p.says) < 100_000 {

@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// maxTalk is how much a host may say before it asks anything, in octets: sixteen
-	// times the longest message of the day that we know of.
-	maxTalk = 1 << 20
+	// maxTalk is how much a host may say before it asks anything, in octets: far more
+	// than the longest message of the day that we know of, of 64 KiB.
+	maxTalk = 4 << 20
 
 	// maxWords is how many of the last lines that came an error looks at.
 	maxWords = 8

@@ -23,11 +23,6 @@ const (
 	chatterWait    = 10 * time.Second
 	longestChatter = 40 * time.Second
 
-	// mostAsked is how often a pattern is asked for after all styles were tried: where
-	// one octet in 500 is changed, one of these comes whole; where more are, nothing
-	// would go for long.
-	mostAsked = 8
-
 	// slowAnswer is when an answer is asked for again: the far half may have been late
 	// with the first, which says nothing of the way.
 	slowAnswer = 250 * time.Millisecond
@@ -212,9 +207,6 @@ func (a *asker) patience(octets int) time.Duration {
 // ends in what was sent later.
 func (a *asker) question(ctx context.Context, answer kind, styles []style, text func(number byte, s style) []byte) (message, attempt, error) {
 	for k := 0; ; k++ {
-		if answer == tail && k == len(styles)+mostAsked {
-			return message{}, attempt{}, a.noisy(k)
-		}
 		now := attempt{style: styles[k%len(styles)], at: time.Now()}
 		if answer == tail { // the last is enough for every way
 			now.style = styles[min(k, len(styles)-1)]

@@ -311,14 +311,6 @@ func (t *talk) silent() error {
 	return e
 }
 
-func (t *talk) noisy(asked int) error {
-	return &carrier.SilenceError{
-		Layer:  "line",
-		Reason: fmt.Sprintf("the far half is there, but none of %d tests came through whole: the way changes octets, or loses some; in all %d octets%s", asked, t.count, t.words()),
-		Hint:   "a modem or a serial line wants error correction and flow control; run it again then",
-	}
-}
-
 // words quotes what was heard last.
 func (t *talk) words() string {
 	last := carrier.Printable(string(t.last[max(0, len(t.last)-wordsKept):]))
