@@ -42,6 +42,15 @@ type Hello struct {
 	Notes    []string       // what the sender cannot do, for people; at most 8 of 200 octets
 	Asks     Asks           // what the sender would have of the receiver
 	Routes   []netip.Prefix // what the receiver may reach through the sender, at most 64
+	WaysIn   []WayIn        // what the receiver, a NAT, is asked to listen for, at most 32
+}
+
+// A WayIn is what a side asks of a peer that is a NAT: whoever connects to Listen on the
+// peer's machine reaches To.
+type WayIn struct {
+	UDP    bool           // datagrams; else TCP
+	Listen netip.AddrPort //
+	To     netip.AddrPort // an unspecified address: the one that the receiver gives the sender
 }
 
 // Asks are what a side would have of the other, which decides.
@@ -49,10 +58,14 @@ type Asks uint8
 
 // The bits of Asks (spec.md, section 3).
 const (
-	AskHost      Asks = 1 << iota // the far host itself: its loopback and its addresses
-	AskLinkLocal                  // link-local addresses of the far side
-	AskKernel                     // a kernel interface there, instead of a NAT
+	AskHost       Asks = 1 << iota // the far host itself: its loopback and its addresses
+	AskLinkLocal                   // link-local addresses of the far side
+	AskKernel                      // a kernel interface there, instead of a NAT
+	AskForward                     // that the kernel there passes packets on to its networks
+	AskMasquerade                  // and under its own address
 )
+
+const knownAsks = AskHost | AskLinkLocal | AskKernel | AskForward | AskMasquerade
 
 // Tags of a HELLO's fields (spec.md, section 3).
 const (
@@ -66,6 +79,7 @@ const (
 	tagNote     = 8
 	tagAsks     = 9
 	tagRoute    = 10
+	tagWayIn    = 11
 )
 
 // Bounds of a HELLO (spec.md, section 3).
@@ -74,6 +88,7 @@ const (
 	noteMax     = 200
 	listMax     = 8
 	routesMax   = 64
+	waysInMax   = 32
 	minMTU      = 1280
 	maxMTU      = 65535
 )
@@ -109,6 +124,9 @@ func (h Hello) append(dst []byte) []byte {
 	}
 	for _, p := range h.Routes[:min(len(h.Routes), routesMax)] {
 		field(tagRoute, append(p.Addr().AsSlice(), byte(p.Bits())))
+	}
+	for _, w := range h.WaysIn[:min(len(h.WaysIn), waysInMax)] {
+		field(tagWayIn, w.append(nil))
 	}
 	return append(appendHeader(dst, frameHello, len(payload)), payload...)
 }
@@ -206,15 +224,63 @@ func (h *Hello) set(tag uint16, v []byte) error {
 		if len(v) != 1 {
 			return bad("not one octet")
 		}
-		h.Asks = Asks(v[0]) & (AskHost | AskLinkLocal | AskKernel)
+		h.Asks = Asks(v[0]) & knownAsks
 	case tagRoute:
 		p, ok := parsePrefix(v)
 		if !ok || len(h.Routes) == routesMax {
 			return bad("not an address and prefix length, or too many")
 		}
 		h.Routes = append(h.Routes, p.Masked())
+	case tagWayIn:
+		w, ok := parseWayIn(v)
+		if !ok || len(h.WaysIn) == waysInMax {
+			return bad("not a protocol, a place to listen and a place inside, or too many")
+		}
+		h.WaysIn = append(h.WaysIn, w)
 	}
 	return nil
+}
+
+// append appends the field's value to dst.
+func (w WayIn) append(dst []byte) []byte {
+	protocol := byte(protocolTCP)
+	if w.UDP {
+		protocol = protocolUDP
+	}
+	dst = append(dst, protocol)
+	for _, a := range []netip.AddrPort{w.Listen, w.To} {
+		address := a.Addr().AsSlice()
+		dst = append(append(dst, byte(len(address))), address...)
+		dst = binary.BigEndian.AppendUint16(dst, a.Port())
+	}
+	return dst
+}
+
+// The protocols of a WayIn, by their numbers in IP.
+const (
+	protocolTCP = 6
+	protocolUDP = 17
+)
+
+// parseWayIn reads what append wrote.
+func parseWayIn(v []byte) (w WayIn, ok bool) {
+	if len(v) == 0 || v[0] != protocolTCP && v[0] != protocolUDP {
+		return w, false
+	}
+	w.UDP = v[0] == protocolUDP
+	v = v[1:]
+	for _, a := range []*netip.AddrPort{&w.Listen, &w.To} {
+		if len(v) == 0 || len(v) < 1+int(v[0])+2 {
+			return w, false
+		}
+		address, ok := netip.AddrFromSlice(v[1 : 1+v[0]])
+		if !ok || address.Is4In6() {
+			return w, false
+		}
+		v = v[1+v[0]:]
+		*a, v = netip.AddrPortFrom(address, binary.BigEndian.Uint16(v)), v[2:]
+	}
+	return w, len(v) == 0 && w.To.Port() != 0
 }
 
 // parsePrefix reads an address followed by an octet of prefix length.
