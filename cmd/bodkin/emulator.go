@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"github.com/bodkin-net/bodkin/cmd/bodkin/addresses"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/farside"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/config"
 	"github.com/bodkin-net/bodkin/endpoint/usernat"
@@ -26,7 +27,7 @@ func (n *near) hello() native.Hello {
 		Emulator: native.EmulatorKernel,
 		Networks: n.networks,
 		Receives: tunnel.Caps{
-			MTU:      natMTU,
+			MTU:      farside.MTU,
 			Offloads: tunnel.OffloadChecksum | tunnel.OffloadTSO4 | tunnel.OffloadTSO6 | tunnel.OffloadUSO,
 		},
 	}

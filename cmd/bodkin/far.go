@@ -11,7 +11,7 @@ import (
 
 	"github.com/bodkin-net/bodkin/carrier"
 	"github.com/bodkin-net/bodkin/carrier/ssh"
-	"github.com/bodkin-net/bodkin/cmd/bodkin/addresses"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/farside"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/footprint"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/privilege"
 	"github.com/bodkin-net/bodkin/endpoint/tun"
@@ -25,10 +25,6 @@ import (
 func software() string {
 	return fmt.Sprintf("bodkin %s %s/%s", version, runtime.GOOS, runtime.GOARCH)
 }
-
-// natMTU is what a userspace NAT takes: it ends TCP itself, so the path beyond
-// it does not matter, and large packets cost least.
-const natMTU = 65535
 
 // kernelMTU is what a kernel interface takes that may forward: beyond it the
 // paths are those of Ethernet.
@@ -84,50 +80,16 @@ func (f *farHalf) run(ctx context.Context) error {
 	return err
 }
 
-// offer is the hello of a side that gives addresses out of the networks.
-func offer(networks []netip.Prefix) (native.Hello, error) {
-	mine := native.Hello{Software: software()}
-	if len(networks) == 0 {
-		networks = addresses.Networks
-	}
-	for _, n := range networks {
-		if n.Addr().BitLen()-n.Bits() < 5 {
-			return mine, fmt.Errorf("the network %v has no room for the tunnel's addresses", n)
-		}
-		mine.Yours = append(mine.Yours, netip.PrefixFrom(addresses.In(n, addresses.Peer), n.Bits()))
-		mine.Mine = append(mine.Mine, addresses.In(n, addresses.Host))
-	}
-	return mine, nil
-}
-
-// resolversOf are where a NAT answers DNS in the networks.
-func resolversOf(networks []netip.Prefix) []netip.Addr {
-	var list []netip.Addr
-	for _, p := range networks {
-		list = append(list, addresses.In(p, addresses.Resolver))
-	}
-	return list
-}
-
 // natPort makes a userspace NAT for the peer, and the hello that says so.
 func (f *farHalf) natPort(peer native.Hello) (native.Hello, tunnel.Port, error) {
-	mine, err := offer(peer.Networks)
+	mine, err := farside.Offer(software(), peer.Networks)
 	if err != nil {
 		return mine, nil, err
 	}
-	mine.Emulator, mine.DNS = native.EmulatorNAT, resolversOf(mine.Yours)
-	c := usernat.Config{MTU: natMTU, DNS: mine.DNS, Host: mine.Mine, Allow: f.policy}
-	granted := peer.Asks & f.grant
-	c.Allow.Host = c.Allow.Host || granted&native.AskHost != 0
-	c.Allow.LinkLocal = c.Allow.LinkLocal || granted&native.AskLinkLocal != 0
-	if peer.Asks != granted {
-		mine.Notes = append(mine.Notes, "the far side's own settings decide what is open, and do not open what was asked for")
-	}
-	nat, err := usernat.New(c)
+	mine, nat, err := farside.NAT(usernat.Config{Allow: f.policy}, mine, peer, f.grant)
 	if err != nil {
 		return mine, nil, err // and no Port that is a nil *NAT
 	}
-	mine.Notes = append(mine.Notes, nat.Notes()...)
 	return mine, nat, nil
 }
 
@@ -147,7 +109,7 @@ func (f *farHalf) kernelPort(peer native.Hello) (mine native.Hello, port tunnel.
 			w.Pins = []host.Pin{{Addr: client, UID: -1}} // the way that carries us does not go into itself
 		}
 	} else {
-		if mine, err = offer(peer.Networks); err != nil {
+		if mine, err = farside.Offer(software(), peer.Networks); err != nil {
 			return mine, nil, release, err
 		}
 		for i, p := range mine.Yours {

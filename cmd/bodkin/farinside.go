@@ -10,9 +10,9 @@ import (
 	"github.com/bodkin-net/bodkin/carrier"
 	"github.com/bodkin-net/bodkin/carrier/command"
 	"github.com/bodkin-net/bodkin/carrier/farhalf"
-	"github.com/bodkin-net/bodkin/carrier/line"
 	"github.com/bodkin-net/bodkin/carrier/tcp"
 	"github.com/bodkin-net/bodkin/carrier/tls"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/farside"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/link/native"
 	"github.com/bodkin-net/bodkin/pty"
@@ -82,12 +82,11 @@ func (f *farHalf) inShell(ctx context.Context, nonce string, open bool) error {
 // measure measures the line together with the near half, and puts what goes over it
 // into octets that it carries.
 func (f *farHalf) measure(ctx context.Context) error {
-	s, m, err := line.Accept(ctx, f.stream, line.Options{})
+	s, err := farside.Measure(ctx, f.stream)
 	if err != nil {
 		return err
 	}
 	f.stream = s
-	f.stream.Rate = slow(m.Rate)
 	return nil
 }
 

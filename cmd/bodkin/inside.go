@@ -14,6 +14,7 @@ import (
 	"github.com/bodkin-net/bodkin/carrier/farhalf"
 	"github.com/bodkin-net/bodkin/carrier/line"
 	"github.com/bodkin-net/bodkin/carrier/tls"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/farside"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/way"
 	"github.com/bodkin-net/bodkin/config"
@@ -84,7 +85,7 @@ func (n *near) connectInside(ctx context.Context) error {
 		if err != nil {
 			return n.refine(report.Line, err)
 		}
-		n.stream, rate = s, slow(m.Rate)
+		n.stream, rate = s, farside.Slow(m.Rate)
 		n.course.line = fmt.Sprintf("%s there, %s back", m.Out, m.In)
 		n.done(report.Line, "%s", n.course.line)
 	}
@@ -247,17 +248,6 @@ func coding(name string) line.Coding {
 	return line.Auto
 }
 
-// slowRate is below what, in octets per second, waiting must be longer than is usual.
-const slowRate = 8 << 10
-
 // slowMTU is the MTU of a tunnel over a slow line: the least that IPv6 permits (RFC
 // 8200, section 5).
 const slowMTU = 1280
-
-// slow returns a rate if it is that of a slow line, else 0.
-func slow(rate float64) float64 {
-	if rate < slowRate {
-		return rate
-	}
-	return 0
-}

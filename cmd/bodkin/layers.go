@@ -21,6 +21,7 @@ import (
 	"github.com/bodkin-net/bodkin/carrier/farhalf"
 	"github.com/bodkin-net/bodkin/carrier/tcp"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/addresses"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/farside"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/privilege"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/config"
@@ -49,11 +50,11 @@ func (n *near) choose(context.Context) error {
 	}
 	n.networks = networks
 	if n.config.Near.Kind == config.NAT {
-		given, err := offer(networks)
+		given, err := farside.Offer(software(), networks)
 		if err != nil {
 			return report.At(report.Addresses, err, "")
 		}
-		n.mine = tunnel.Agreed{Local: given.Yours, Peer: given.Mine, DNS: resolversOf(networks)}
+		n.mine = tunnel.Agreed{Local: given.Yours, Peer: given.Mine, DNS: farside.Resolvers(networks)}
 	}
 	return nil
 }
@@ -483,7 +484,7 @@ func plan(u *config.Up, out io.Writer) error {
 	if err != nil {
 		return report.At(report.Addresses, err, "")
 	}
-	n := &near{config: u, agreed: tunnel.Agreed{MTU: natMTU}}
+	n := &near{config: u, agreed: tunnel.Agreed{MTU: farside.MTU}}
 	for _, p := range networks {
 		n.agreed.Local = append(n.agreed.Local, netip.PrefixFrom(addresses.In(p, addresses.Peer), p.Bits()))
 		n.agreed.DNS = append(n.agreed.DNS, addresses.In(p, addresses.Resolver))
