@@ -32,6 +32,27 @@ type DNS struct {
 	Domains []string   // only names in these; empty: all names
 }
 
+// parseZone reads domain=far, or domain=ADDR for another resolver than the far side's.
+func (d *DNS) parseZone(domain, at string) error {
+	domain = strings.TrimSuffix(domain, ".")
+	if !domainPattern.MatchString(domain) {
+		return refuse("write it as corp.example=far, or corp.example=10.0.0.53", "--dns %s=%s", domain, at)
+	}
+	d.Domains = append(d.Domains, domain)
+	if at == "far" {
+		return nil
+	}
+	addr, err := netip.ParseAddr(at)
+	if err != nil || !addr.IsGlobalUnicast() || addr.Zone() != "" {
+		return refuse("write it as corp.example=far, or corp.example=10.0.0.53", "--dns %s=%s", domain, at)
+	}
+	if d.Server.IsValid() && d.Server != addr {
+		return refuse("one resolver behind the tunnel answers for all domains", "--dns %s=%s, and %v before", domain, at, d.Server)
+	}
+	d.Server = addr
+	return nil
+}
+
 var domainPattern = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*\.?$`)
 
 // ParseDNS reads what --dns was given: auto, off, addresses of a resolver, or
@@ -47,6 +68,12 @@ func ParseDNS(values []string, everything bool) (DNS, error) {
 			d.Server = addr
 			continue
 		}
+		if domain, at, ok := strings.Cut(v, "="); ok {
+			if err := d.parseZone(domain, at); err != nil {
+				return d, err
+			}
+			continue
+		}
 		switch {
 		case v == "auto" || v == "off":
 			if len(values) > 1 {
@@ -56,7 +83,7 @@ func ParseDNS(values []string, everything bool) (DNS, error) {
 		case domainPattern.MatchString(v) && strings.Contains(v, "."):
 			d.Domains = append(d.Domains, strings.TrimSuffix(v, "."))
 		default:
-			return d, refuse("use auto, off, a resolver's address, or a domain such as corp.example", "--dns %s", v)
+			return d, refuse("use auto, off, a resolver's address, or a domain such as corp.example=far", "--dns %s", v)
 		}
 	}
 	if len(values) == 0 {
@@ -87,10 +114,23 @@ type Up struct {
 	AllowHost bool          // the far host itself may be reached: its loopback and its addresses
 	AllowLink bool          // link-local addresses of the far side may be reached
 
+	ForwardNear Forwarding // what a kernel interface here passes on
+	ForwardFar  Forwarding // and there
+	WaysIn      []WayIn    // what the side that is a NAT listens for, leading to the other
+	Local       []WayIn    // what this side listens for with --near socks, leading through the tunnel
+	Command     []string   // what runs in its own network, of `bodkin exec`
+
+	Stand        bool   // dial again when the link to another bodkin dies
 	Once         bool   // do not dial again when the link dies
 	Record       string // file for all octets of the link to a foreign emulator; empty: none
 	Plan, Detach bool
 	Verbose      int
+}
+
+// A Forwarding is what a side's kernel does for the networks around it.
+type Forwarding struct {
+	Forward    bool // passes packets on between the tunnel and its networks
+	Masquerade bool // and under its own address
 }
 
 // Everything is what a tunnel takes when no prefix is named.

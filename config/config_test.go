@@ -11,23 +11,28 @@ import (
 
 func TestParseTarget(t *testing.T) {
 	for in, want := range map[string]Hop{
-		"gw":                        {Scheme: SSH, Host: "gw"},
-		"me@gw.example.org":         {Scheme: SSH, User: "me", Host: "gw.example.org"},
-		"me@gw:2222":                {Scheme: SSH, User: "me", Host: "gw", Port: 2222},
-		"me@corp@gw":                {Scheme: SSH, User: "me@corp", Host: "gw"},
-		"198.51.100.22:22":          {Scheme: SSH, Host: "198.51.100.22", Port: 22},
-		"2001:db8::22":              {Scheme: SSH, Host: "2001:db8::22"},
-		"me@[2001:db8::22]":         {Scheme: SSH, User: "me", Host: "2001:db8::22"},
-		"me@[2001:db8::22]:443":     {Scheme: SSH, User: "me", Host: "2001:db8::22", Port: 443},
-		"tcp://198.51.100.22:7000":  {Scheme: TCP, Host: "198.51.100.22", Port: 7000},
-		"ssh://me@gw":               {Scheme: SSH, User: "me", Host: "gw"},
-		"telnet://me@gw":            {Scheme: Telnet, User: "me", Host: "gw", Port: 23},
-		"TELNET://[2001:db8::1]/":   {Scheme: Telnet, Host: "2001:db8::1", Port: 23},
-		"tls://gw":                  {Scheme: TLS, Host: "gw", Port: 443},
-		"bodkin://gw:4000":          {Scheme: Bodkin, Host: "gw", Port: 4000},
-		"cmd: kubectl exec -i p":    {Scheme: Cmd, Command: "kubectl exec -i p"},
-		"tty:cu -l /dev/ttyS0":      {Scheme: TTY, Command: "cu -l /dev/ttyS0"},
-		"tls://gw:1?ca=/etc/ca.pem": {Scheme: TLS, Host: "gw", Port: 1, CA: "/etc/ca.pem"},
+		"gw":                             {Scheme: SSH, Host: "gw"},
+		"me@gw.example.org":              {Scheme: SSH, User: "me", Host: "gw.example.org"},
+		"me@gw:2222":                     {Scheme: SSH, User: "me", Host: "gw", Port: 2222},
+		"me@corp@gw":                     {Scheme: SSH, User: "me@corp", Host: "gw"},
+		"198.51.100.22:22":               {Scheme: SSH, Host: "198.51.100.22", Port: 22},
+		"2001:db8::22":                   {Scheme: SSH, Host: "2001:db8::22"},
+		"me@[2001:db8::22]":              {Scheme: SSH, User: "me", Host: "2001:db8::22"},
+		"me@[2001:db8::22]:443":          {Scheme: SSH, User: "me", Host: "2001:db8::22", Port: 443},
+		"tcp://198.51.100.22:7000":       {Scheme: TCP, Host: "198.51.100.22", Port: 7000},
+		"ssh://me@gw":                    {Scheme: SSH, User: "me", Host: "gw"},
+		"telnet://me@gw":                 {Scheme: Telnet, User: "me", Host: "gw", Port: 23},
+		"TELNET://[2001:db8::1]/":        {Scheme: Telnet, Host: "2001:db8::1", Port: 23},
+		"tls://gw":                       {Scheme: TLS, Host: "gw", Port: 443},
+		"bodkin://gw:4000":               {Scheme: Bodkin, Host: "gw", Port: 4000},
+		"wss://gw":                       {Scheme: WSS, Host: "gw", Port: 443, Path: "/tunnel"},
+		"wss://gw/":                      {Scheme: WSS, Host: "gw", Port: 443, Path: "/tunnel"},
+		"wss://[2001:db8::1]:8443/a/b-c": {Scheme: WSS, Host: "2001:db8::1", Port: 8443, Path: "/a/b-c"},
+		"ws://127.0.0.1:8080/t":          {Scheme: WS, Host: "127.0.0.1", Port: 8080, Path: "/t"},
+		"served:laptop-2":                {Scheme: Served, Host: "laptop-2"},
+		"cmd: kubectl exec -i p":         {Scheme: Cmd, Command: "kubectl exec -i p"},
+		"tty:cu -l /dev/ttyS0":           {Scheme: TTY, Command: "cu -l /dev/ttyS0"},
+		"tls://gw:1?ca=/etc/ca.pem":      {Scheme: TLS, Host: "gw", Port: 1, CA: "/etc/ca.pem"},
 		"telnet://gw?relay=telnet&connect=connect%20%25h%3A%25p": {Scheme: Telnet, Host: "gw", Port: 23, Relay: "telnet", Connect: "connect %h:%p"},
 	} {
 		got, err := ParseTarget(in)
@@ -53,7 +58,7 @@ func TestParseTarget(t *testing.T) {
 
 // FuzzTarget: what is accepted comes back from its text, and can be no option.
 func FuzzTarget(f *testing.F) {
-	for _, s := range []string{"me@gw:22", "me@[2001:db8::22]:443", "-oProxyCommand=x", "tcp://a:1", "telnet://me@gw?relay=raw&connect=%25h", "cmd:sh -i"} {
+	for _, s := range []string{"me@gw:22", "me@[2001:db8::22]:443", "-oProxyCommand=x", "tcp://a:1", "wss://a:1/b/c%20d", "served:x", "telnet://me@gw?relay=raw&connect=%25h", "cmd:sh -i"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -226,6 +231,8 @@ func TestParseDNS(t *testing.T) {
 		{"auto", false, true, "", nil},
 		{"off", true, true, "", nil},
 		{"9.9.9.9", true, false, "9.9.9.9", nil},
+		{"corp.example=far", false, false, "", []string{"corp.example"}},
+		{"corp.example.=10.0.0.53 other.example=10.0.0.53", false, false, "10.0.0.53", []string{"corp.example", "other.example"}},
 		{"corp.example 10.1.1.1", false, false, "10.1.1.1", []string{"corp.example"}},
 	} {
 		got, err := ParseDNS(strings.Fields(c.values), c.everything)
@@ -237,7 +244,7 @@ func TestParseDNS(t *testing.T) {
 			t.Errorf("ParseDNS(%q) = %+v, %v", c.values, got, err)
 		}
 	}
-	for _, v := range []string{"127.0.0.1", "auto off", "x;id.example", "on", "9.9.9.9 1.1.1.1"} {
+	for _, v := range []string{"127.0.0.1", "auto off", "x;id.example", "on", "9.9.9.9 1.1.1.1", "a.b=near", "=far", "a.b=10.0.0.1 c.d=10.0.0.2", "a.b=fe80::1%eth0"} {
 		if got, err := ParseDNS(strings.Fields(v), true); err == nil {
 			t.Errorf("ParseDNS(%q) = %+v, want an error", v, got)
 		}

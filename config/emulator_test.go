@@ -14,21 +14,24 @@ func TestParseEmulator(t *testing.T) {
 	}{
 		{"--near", "tun", Emulator{Kind: Tun}, "tun"},
 		{"--far", "nat", Emulator{Kind: NAT}, "nat"},
-		{"--far", "pppd", Emulator{PPPD, farPPPD, false}, "pppd"},
-		{"--near", "pppd", Emulator{PPPD, nearPPPD, true}, "pppd"},
-		{"--far", "slirp", Emulator{SLiRP, usualSLiRP, true}, "slirp"},
-		{"--far", "pppd notty debug", Emulator{PPPD, "pppd notty debug", false}, "pppd"},
-		{"--far", "/usr/sbin/pppd call gw", Emulator{PPPD, "/usr/sbin/pppd call gw", true}, "pppd"},
-		{"--far", "slirp-fullbolt ppp 'dns 9.9.9.9'", Emulator{SLiRP, "slirp-fullbolt ppp 'dns 9.9.9.9'", true}, "slirp"},
-		{"--far", "cmd:sudo -n pppd notty", Emulator{Program, "sudo -n pppd notty", false}, "sudo"},
-		{"--near", "tty:/opt/ppp/mine -x", Emulator{Program, "/opt/ppp/mine -x", true}, "mine"},
+		{"--far", "pppd", Emulator{Kind: PPPD, Command: farPPPD}, "pppd"},
+		{"--near", "pppd", Emulator{Kind: PPPD, Command: nearPPPD, Terminal: true}, "pppd"},
+		{"--far", "slirp", Emulator{Kind: SLiRP, Command: usualSLiRP, Terminal: true}, "slirp"},
+		{"--far", "pppd notty debug", Emulator{Kind: PPPD, Command: "pppd notty debug"}, "pppd"},
+		{"--far", "/usr/sbin/pppd call gw", Emulator{Kind: PPPD, Command: "/usr/sbin/pppd call gw", Terminal: true}, "pppd"},
+		{"--far", "slirp-fullbolt ppp 'dns 9.9.9.9'", Emulator{Kind: SLiRP, Command: "slirp-fullbolt ppp 'dns 9.9.9.9'", Terminal: true}, "slirp"},
+		{"--far", "cmd:sudo -n pppd notty", Emulator{Kind: Program, Command: "sudo -n pppd notty"}, "sudo"},
+		{"--near", "socks", Emulator{Kind: Socks, Listen: netip.MustParseAddrPort("127.0.0.1:1080")}, "socks"},
+		{"--near", "socks:9050", Emulator{Kind: Socks, Listen: netip.MustParseAddrPort("127.0.0.1:9050")}, "socks"},
+		{"--near", "socks:[::1]:0", Emulator{Kind: Socks, Listen: netip.MustParseAddrPort("[::1]:0")}, "socks"},
+		{"--near", "tty:/opt/ppp/mine -x", Emulator{Kind: Program, Command: "/opt/ppp/mine -x", Terminal: true}, "mine"},
 	} {
 		got, err := ParseEmulator(c.flag, c.in)
 		if err != nil || got != c.want || got.String() != c.name {
 			t.Errorf("%s %s: %+v, called %s, %v", c.flag, c.in, got, got, err)
 		}
 	}
-	for _, in := range []string{"", "kernel", "cmd:", "tty:  ", "pppd\nrm", "sshd -D", "NAT"} {
+	for _, in := range []string{"", "kernel", "cmd:", "tty:  ", "pppd\nrm", "sshd -D", "NAT", "socks"} {
 		if got, err := ParseEmulator("--far", in); err == nil {
 			t.Errorf("%q: taken for %+v", in, got)
 		}

@@ -24,7 +24,10 @@ const (
 	SOCKS4a Scheme = "socks4a" //
 	TLS     Scheme = "tls"     // our own far half that waits in TLS; at the way's side a TLS server that leads on
 	Bodkin  Scheme = "bodkin"  // our own far half that waits at the end of any way at all
+	WSS     Scheme = "wss"     // our own far half behind a web server, by WebSocket
+	WS      Scheme = "ws"      // the same without the web's TLS
 	TCP     Scheme = "tcp"     // a bare connection, for measurements alone
+	Served  Scheme = "served"  // a client that the `bodkin serve` of this machine serves, by its name
 
 	Cmd  Scheme = "cmd"  // a program on pipes
 	TTY  Scheme = "tty"  // a program on a terminal
@@ -43,10 +46,14 @@ type Hop struct {
 	Relay   string // of a telnet proxy, to what speaks no telnet: "raw" octets, or still in "telnet"; empty: raw
 	Basic   bool   // of a web proxy: the password may go to it readable for all between
 	CA      string // of HTTPS and TLS: a file of certificates to believe besides the system's
+	Path    string // of WSS and WS: where the web server has the far half, with its slash
 }
 
 // ports are what a scheme's port is when none is given; 0: it must be, or ssh decides.
-var ports = map[Scheme]int{Telnet: 23, HTTP: 3128, HTTPS: 443, SOCKS5: 1080, SOCKS4a: 1080, TLS: 443}
+var ports = map[Scheme]int{Telnet: 23, HTTP: 3128, HTTPS: 443, SOCKS5: 1080, SOCKS4a: 1080, TLS: 443, WSS: 443, WS: 80}
+
+// webPath is where a web server has the far half unless another path is given.
+const webPath = "/tunnel"
 
 // queries are the words after the question mark that a scheme knows.
 var queries = map[Scheme][]string{Telnet: {"connect", "relay"}, HTTP: {"auth"}, HTTPS: {"auth", "ca"}, TLS: {"ca"}}
@@ -57,6 +64,9 @@ func (h Hop) Local() bool { return h.Scheme == Cmd || h.Scheme == TTY || h.Schem
 
 // Address is where the hop is, "host:port", with an IPv6 address in brackets.
 func (h Hop) Address() string { return net.JoinHostPort(h.Host, strconv.Itoa(h.Port)) }
+
+// Web reports whether the hop is a far half behind a web server.
+func (h Hop) Web() bool { return h.Scheme == WSS || h.Scheme == WS }
 
 // Place names the hop for people, and says whose password is asked for.
 func (h Hop) Place() string {
@@ -78,6 +88,9 @@ func (h Hop) String() string {
 	if h.Local() {
 		return string(h.Scheme) + ":" + h.Command
 	}
+	if h.Scheme == Served {
+		return string(h.Scheme) + ":" + h.Host
+	}
 	s := h.Host
 	if strings.Contains(s, ":") && (h.Port != 0 || h.Scheme != SSH) {
 		s = "[" + s + "]"
@@ -90,6 +103,9 @@ func (h Hop) String() string {
 	}
 	if h.Scheme != SSH {
 		s = string(h.Scheme) + "://" + s
+	}
+	if h.Web() && h.Path != webPath {
+		s += h.Path
 	}
 	q := url.Values{}
 	for key, value := range map[string]string{"connect": h.Connect, "relay": h.Relay, "ca": h.CA} {
@@ -114,10 +130,22 @@ var (
 	hostPattern = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9._-]{0,253}[A-Za-z0-9_.])?$`)
 )
 
+// What a path of a web server, and the name of a served client, may look like.
+var (
+	pathPattern   = regexp.MustCompile(`^/[A-Za-z0-9._~%/-]{1,200}$`)
+	clientPattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,62}[A-Za-z0-9])?$`)
+)
+
 // ParseTarget reads where a tunnel goes: [user@]host[:port] for ssh, a URL, or
 // cmd:PROGRAM and tty:PROGRAM for a program that shows a shell.
 func ParseTarget(s string) (Hop, error) {
-	const hint = "write it as [user@]host[:port], for example me@gw.example.org or me@[2001:db8::22]:2222; with telnet://, tls:// or bodkin:// before it; or as cmd:PROGRAM"
+	const hint = "write it as [user@]host[:port], for example me@gw.example.org or me@[2001:db8::22]:2222; with telnet://, tls://, wss:// or bodkin:// before it; or as cmd:PROGRAM"
+	if name, ok := strings.CutPrefix(s, string(Served)+":"); ok {
+		if !clientPattern.MatchString(name) {
+			return Hop{}, refuse("`bodkin serve status` says who is there", "%q is no name of a served client", name)
+		}
+		return Hop{Scheme: Served, Host: name}, nil
+	}
 	h, err := parseHop(s, hint)
 	switch {
 	case err != nil:
@@ -142,7 +170,7 @@ func ParseVia(s string) (Hop, error) {
 		return h, err
 	case h.Scheme == SSH && !strings.HasPrefix(s, "ssh://"):
 		return h, refuse(hint, "--via %q does not say what it is", s)
-	case h.Scheme == Bodkin, h.Scheme == TCP:
+	case h.Scheme == Bodkin, h.Scheme == TCP, h.Web():
 		return h, refuse(hint, "%s leads nowhere further", h)
 	}
 	return h, nil
@@ -165,13 +193,19 @@ func parseHop(s, hint string) (Hop, error) {
 	rest := s
 	if scheme, after, ok := strings.Cut(s, "://"); ok {
 		switch h.Scheme = Scheme(strings.ToLower(scheme)); h.Scheme {
-		case SSH, Telnet, HTTP, HTTPS, SOCKS5, SOCKS4a, TLS, Bodkin, TCP:
+		case SSH, Telnet, HTTP, HTTPS, SOCKS5, SOCKS4a, TLS, Bodkin, TCP, WSS, WS:
 		case "socks", "socks5h":
 			h.Scheme = SOCKS5
 		case "socks4":
 			return h, refuse("socks4a:// lets the proxy look up names; socks5:// is newer", "%q: socks4 knows addresses only", s)
 		default:
 			return h, refuse(hint, "%q: no such kind of hop", scheme+"://")
+		}
+		if h.Web() {
+			var err error
+			if after, err = h.parsePath(after); err != nil {
+				return h, err
+			}
 		}
 		var err error
 		if rest, err = h.parseQuery(strings.TrimSuffix(after, "/")); err != nil {
@@ -188,6 +222,20 @@ func parseHop(s, hint string) (Hop, error) {
 		return h, refuse(fmt.Sprintf("write %s://host:port", h.Scheme), "%q has no port", s)
 	}
 	return h, nil
+}
+
+// parsePath takes the path out of a URL.
+func (h *Hop) parsePath(rest string) (string, error) {
+	h.Path = webPath
+	host, path, ok := strings.Cut(rest, "/")
+	if !ok || path == "" {
+		return host, nil
+	}
+	h.Path = "/" + path
+	if !pathPattern.MatchString(h.Path) {
+		return host, refuse("letters, digits and - . _ ~ % / make a path", "%q: a path with other characters", h.Path)
+	}
+	return host, nil
 }
 
 // parseQuery takes what follows a question mark from the rest of a URL.
@@ -328,8 +376,10 @@ func (u *Up) checkWay() error {
 		return refuse("leave it out", "--insecure-accept-eavesdropping: ssh proves who the far side is")
 	case u.Far.Foreign() && t.Shell() && !u.Open:
 		return refuse("--insecure-accept-eavesdropping accepts it; or let the way end in ssh", "--far %s over %s: what it carries goes unencrypted", u.Far, t.Scheme)
-	case u.Far.Foreign() && (t.Scheme == TLS || t.Scheme == Bodkin):
+	case u.Far.Foreign() && (t.Scheme == TLS || t.Scheme == Bodkin || t.Scheme == Served || t.Web()):
 		return refuse("leave --far out", "%s is a bodkin that waits, and has its own emulator", t)
+	case t.Scheme == Served && len(u.Via) > 0:
+		return refuse("leave --via out", "%s is reached by the server of this very machine", t)
 	}
 	switch u.Coding {
 	case "", "auto", "clean", "escape", "armour":

@@ -32,7 +32,7 @@ func (n *near) hello() native.Hello {
 		},
 	}
 	switch {
-	case !n.config.Near.LetsIn():
+	case !n.config.Near.Reaches():
 		h.Emulator = native.EmulatorNAT
 		h.Yours, h.Mine, h.DNS, h.Networks = n.mine.Local, n.mine.Peer, n.mine.DNS, nil
 		h.Routes = n.config.Routes

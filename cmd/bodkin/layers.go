@@ -211,7 +211,7 @@ func (n *near) openLink(ctx context.Context) (err error) {
 	}
 	took := time.Since(began)
 	switch {
-	case !n.config.Near.LetsIn():
+	case !n.config.Near.Reaches():
 		agreed.Local, agreed.Peer = hostPrefixes(n.mine.Peer), addrsOf(n.mine.Local)
 	case len(agreed.Local) == 0:
 		l.Close()

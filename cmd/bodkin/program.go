@@ -115,7 +115,7 @@ func (n *near) dialProgram(ctx context.Context, before tunnel.Agreed) (*ppp.Link
 			v4.Remote = before.Peer[0]
 		}
 		v4.AskDNS = true
-	case !n.config.Near.LetsIn(): // the NAT here gives the addresses
+	case !n.config.Near.Reaches(): // the NAT here gives the addresses
 		v4.Local, v4.Remote = n.mine.Peer[0], n.mine.Local[0].Addr()
 		v4.DNS = resolversFor(n.mine.DNS)
 	case far.Kind == config.SLiRP: // it gives them, but does not know its own

@@ -124,7 +124,7 @@ func goesWhere(u *config.Up) string {
 	switch {
 	case u.Near.Kind == config.Tun:
 		return fmt.Sprintf("%s goes through %s", what, u.Target)
-	case u.Near.LetsIn():
+	case u.Near.Reaches():
 		return fmt.Sprintf("%s here has its addresses; what it routes goes through %s", u.Near, u.Target)
 	case len(u.Routes) == 0:
 		return fmt.Sprintf("programs at %s can connect out of here", u.Target)
