@@ -98,9 +98,12 @@ func parsePolicy(allow, only, deny []string) (p usernat.Policy, err error) {
 			return p, report.Usage(errors.New("--allow " + a + ": there are host and link-local"))
 		}
 	}
-	if p.Only, err = parsePrefixes(only); err != nil {
+	prefixes, err := parsePrefixes(only)
+	if err != nil {
 		return p, err
 	}
-	p.Deny, err = parsePrefixes(deny)
+	p.Only = usernat.Everywhere(prefixes...)
+	prefixes, err = parsePrefixes(deny)
+	p.Deny = usernat.Everywhere(prefixes...)
 	return p, err
 }

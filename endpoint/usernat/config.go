@@ -54,8 +54,17 @@ type Config struct {
 	// again when it changes.
 	Resolvers func() []netip.AddrPort
 
+	// Peer are the addresses that the inner side may send from. Packets from any
+	// other are dropped and counted. Empty: from every unicast address.
+	Peer []netip.Prefix
+
 	Allow  Policy
 	Limits Limits
+
+	// Refused, if not nil, is told of what is turned away, ten times a second at
+	// most. It is called by the goroutine that writes packets, and by others at the
+	// same time, without any lock held; it should not take long.
+	Refused func(Refusal)
 }
 
 // Limits bound what one tunnel may take of the host. A zero field takes its default.
@@ -94,7 +103,7 @@ type Stats struct {
 	RefusedMemory uint64 // connections refused or reset at Limits.Buffered
 	RefusedEcho   uint64 // pings refused because Ping is PingNone
 
-	DroppedSource    uint64 // packets from a source that cannot be
+	DroppedSource    uint64 // packets from a source that cannot be, or is not in Config.Peer
 	DroppedMalformed uint64 // packets that do not parse, or with a wrong checksum
 	DroppedFragments uint64 // fragments that overlapped, never became whole or found no room
 	DroppedOther     uint64 // protocols other than TCP, UDP and ICMP echo, refused or ignored
@@ -157,9 +166,16 @@ func (c Config) complete() (Config, error) {
 			return c, fmt.Errorf("usernat: own address %v: not a unicast address", a)
 		}
 	}
-	for _, p := range append(append([]netip.Prefix(nil), c.Allow.Only...), c.Allow.Deny...) {
+	for _, p := range c.Peer {
 		if !p.IsValid() {
-			return c, fmt.Errorf("usernat: policy: prefix %v: not valid", p)
+			return c, fmt.Errorf("usernat: peer: prefix %v: not valid", p)
+		}
+	}
+	for _, rules := range [][]Rule{c.Allow.Open, c.Allow.Only, c.Allow.Deny} {
+		for _, r := range rules {
+			if err := r.check(); err != nil {
+				return c, err
+			}
 		}
 	}
 	for _, r := range c.Redirect {

@@ -40,13 +40,13 @@ const (
 func (n *NAT) takeQuery(key flowKey, data []byte) {
 	q, ok := parseQuery(data)
 	if !ok {
-		n.count.malformed.Add(1)
+		n.malformed(&header{src: key.src.Addr(), dst: key.dst.Addr(), proto: key.proto})
 		return
 	}
 	select {
 	case n.queries <- struct{}{}:
 	default:
-		n.count.limit.Add(1)
+		n.full(&header{src: key.src.Addr(), dst: key.dst.Addr(), proto: key.proto}, nil)
 		n.emitUDP(key.dst, key.src, ttlOwn, servfail(data, q), tunnel.Offload{}, false)
 		return
 	}

@@ -177,7 +177,7 @@ func FuzzTake(f *testing.F) {
 	n, err := New(Config{
 		DNS:       []netip.Addr{dns4, dns6},
 		Resolvers: func() []netip.AddrPort { return nil },
-		Allow:     Policy{Only: prefixes("192.0.2.0/32")}, // nothing leaves
+		Allow:     Policy{Only: Everywhere(prefixes("192.0.2.0/32")...)}, // nothing leaves
 	})
 	if err != nil {
 		f.Fatal(err)

@@ -122,6 +122,7 @@ func (i *inletTCP) serve(outer *net.TCPConn) {
 		return
 	}
 	if !n.place() {
+		n.count.limit.Add(1)
 		refuse()
 		return
 	}

@@ -1,6 +1,7 @@
 package usernat
 
 import (
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -154,6 +155,7 @@ func (n *NAT) audit() {
 		case now := <-tick.C:
 			for c := n.conns.oldest(now); c != nil; c = n.conns.oldest(now) {
 				n.count.memory.Add(1)
+				n.refused.tell(c.refusal(), now)
 				c.reset()
 				c.up.release(c)
 				c.down.release(c)
@@ -162,6 +164,18 @@ func (n *NAT) audit() {
 			n.limitReceive()
 		}
 	}
+}
+
+// refusal is what is told of a connection that takes too much memory.
+func (c *conn) refusal() Refusal {
+	r := Refusal{Kind: RefusalMemory, Protocol: protoTCP}
+	if a, err := c.ep.GetRemoteAddress(); err == nil {
+		r.Src = netip.AddrPortFrom(addrOf(a.Addr), a.Port)
+	}
+	if a, err := c.ep.GetLocalAddress(); err == nil {
+		r.Dst = netip.AddrPortFrom(addrOf(a.Addr), a.Port)
+	}
+	return r
 }
 
 // growth is how far a buffer of which charged octets are charged already may

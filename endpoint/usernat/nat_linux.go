@@ -39,6 +39,7 @@ type NAT struct {
 	ids       atomic.Uint32 // of the packets made here (RFC 791, section 3.2)
 	flows     atomic.Int64  // places of Limits.Flows taken
 	count     counters
+	refused   teller
 
 	parts   reassembler // of the writing goroutine alone
 	echo    []byte      // of the writing goroutine alone: the echo request on its way out
@@ -82,6 +83,7 @@ func New(c Config) (*NAT, error) {
 		queries:   make(chan struct{}, maxQueries),
 		visitors:  visitors{m: make(map[flowKey]*visitor)},
 		done:      make(chan struct{}),
+		refused:   teller{to: c.Refused},
 	}
 	n.mtu.Store(int32(c.MTU))
 	if n.resolvers == nil {
@@ -192,11 +194,16 @@ func (n *NAT) take(p *tunnel.Packet, now time.Time) {
 	packet := p.Data
 	h, ok := parse(packet)
 	if !ok {
-		n.count.malformed.Add(1)
+		n.malformed(&header{})
 		return
 	}
-	if !validSource(h.src) {
+	if h.proto == protoICMPv6 && h.dst.IsMulticast() {
+		n.count.other.Add(1) // a kernel looks for neighbours and routers, from where it likes
+		return
+	}
+	if !n.fromPeer(h.src) {
 		n.count.source.Add(1)
+		n.tell(RefusalSource, &h, nil)
 		return
 	}
 	if h.src.Is6() && n.mtu.Load() < minMTU6 {
@@ -209,7 +216,7 @@ func (n *NAT) take(p *tunnel.Packet, now time.Time) {
 			return
 		}
 		if h, ok = parse(packet); !ok {
-			n.count.malformed.Add(1)
+			n.malformed(&header{})
 			return
 		}
 		gso = tunnel.Offload{}
@@ -218,7 +225,7 @@ func (n *NAT) take(p *tunnel.Packet, now time.Time) {
 	switch h.proto {
 	case protoTCP, protoUDP, protoICMP, protoICMPv6:
 		if !gso.NeedsChecksum && gso.Type == tunnel.GSONone && !sumHolds(&h, segment) {
-			n.count.malformed.Add(1)
+			n.malformed(&h)
 			return
 		}
 	}
@@ -233,10 +240,10 @@ func (n *NAT) take(p *tunnel.Packet, now time.Time) {
 	case h.proto == protoICMP, h.proto == protoICMPv6:
 		n.count.other.Add(1) // errors and neighbour messages: nothing here waits for them
 	case h.proto == protoTCP, h.proto == protoUDP:
-		n.count.malformed.Add(1)
+		n.malformed(&h)
 	default:
 		n.count.other.Add(1)
-		if n.permits(h.dst, now) {
+		if n.permits(target{addr: h.dst, proto: h.proto}, now) {
 			n.sendError(&h, packet, noProtocol)
 		} else {
 			n.refuse(&h, packet)
@@ -244,16 +251,29 @@ func (n *NAT) take(p *tunnel.Packet, now time.Time) {
 	}
 }
 
-// permits reports whether dst may be reached. It is the one place where the
-// policy is asked.
-func (n *NAT) permits(dst netip.Addr, now time.Time) bool {
-	switch {
-	case n.dns[dst]:
-		return true
-	case n.host[dst]:
-		return n.c.Allow.allowsAlias(dst)
+// fromPeer reports whether a packet from inside can come from a.
+func (n *NAT) fromPeer(a netip.Addr) bool {
+	if !validSource(a) {
+		return false
 	}
-	return n.c.Allow.allows(dst, n.own.get(now))
+	for _, p := range n.c.Peer {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return len(n.c.Peer) == 0
+}
+
+// permits reports whether t may be reached. It is the one place where the policy
+// is asked.
+func (n *NAT) permits(t target, now time.Time) bool {
+	switch {
+	case n.dns[t.addr]:
+		return true
+	case n.host[t.addr]:
+		return n.c.Allow.allowsAlias(t, n.outer(t.addr))
+	}
+	return n.c.Allow.allows(t, n.own.get(now))
 }
 
 // outer returns where in the real world dst lies: for the host's alias the
@@ -274,7 +294,6 @@ func (n *NAT) place() bool {
 	for n.flows.Add(1) > int64(n.c.Limits.Flows) {
 		n.flows.Add(-1)
 		if !n.sockets.evict() {
-			n.count.limit.Add(1)
 			return false
 		}
 	}

@@ -15,11 +15,15 @@ import (
 // 1918, RFC 4193) are open, since the tool is a VPN besides. The same rules hold
 // for TCP, UDP and ICMP echo, and for an IPv4 address however it is dressed:
 // NAT64 (RFC 6052), 6to4 (RFC 3056), IPv4-compatible (RFC 4291, section 2.5.5).
+//
+// A rule with ports speaks of TCP and UDP alone: as Only it lets no ping through, as
+// Deny it stops none.
 type Policy struct {
-	Host      bool           // the host's loopback by way of Config.Host, and its own addresses
-	LinkLocal bool           // 169.254.0.0/16, fe80::/10 and the metadata address fd00:ec2::254
-	Only      []netip.Prefix // when not empty, nothing outside these; it opens nothing by itself
-	Deny      []netip.Prefix // nothing inside these, whatever else is said
+	Host      bool   // the host's loopback by way of Config.Host, and its own addresses
+	LinkLocal bool   // 169.254.0.0/16, fe80::/10 and the metadata address fd00:ec2::254
+	Open      []Rule // opens the part of these that is closed by default; the loopback is named as 127.0.0.1, ::1 or its alias
+	Only      []Rule // when not empty, nothing outside these; it opens nothing by itself
+	Deny      []Rule // nothing inside these, whatever else is said
 }
 
 var (
@@ -51,55 +55,46 @@ func embedded(a netip.Addr) (netip.Addr, bool) {
 	return a, false
 }
 
-// allows reports whether a packet for dst may leave by way of the host, whose
-// own addresses and broadcast addresses are own.
-func (p *Policy) allows(dst netip.Addr, own map[netip.Addr]bool) bool {
-	if dst.Is4In6() || dst.Zone() != "" {
+// allows reports whether a packet for t may leave by way of the host, whose own
+// addresses and broadcast addresses are own.
+func (p *Policy) allows(t target, own map[netip.Addr]bool) bool {
+	if t.addr.Is4In6() || t.addr.Zone() != "" {
 		return false // such an address has no place in a packet (RFC 4942, section 2.2)
 	}
-	if v4, ok := embedded(dst); ok && !p.allows1(v4, own) {
+	if v4, ok := embedded(t.addr); ok && !p.allows1(t.at(v4), own) {
 		return false
 	}
-	return p.allows1(dst, own) && p.named(dst)
+	return p.allows1(t, own) && p.named(t)
 }
 
 // allows1 decides about one address as it stands, without what is inside it.
-func (p *Policy) allows1(a netip.Addr, own map[netip.Addr]bool) bool {
-	for _, d := range p.Deny {
-		if d.Contains(a) {
-			return false
-		}
-	}
+func (p *Policy) allows1(t target, own map[netip.Addr]bool) bool {
+	a := t.addr
 	switch {
+	case anyNames(p.Deny, t):
+		return false
 	case a.IsUnspecified(), a.IsLoopback(), a.IsMulticast(), thisNetwork.Contains(a), reserved.Contains(a):
 		return false
 	case a.IsLinkLocalUnicast(), siteLocal.Contains(a), a == metadata6:
-		return p.LinkLocal
+		return p.LinkLocal || anyNames(p.Open, t)
 	}
-	return p.Host || !own[a]
+	return !own[a] || p.Host || anyNames(p.Open, t)
 }
 
-// named reports whether Only lets a through.
-func (p *Policy) named(a netip.Addr) bool {
-	if len(p.Only) == 0 {
-		return true
-	}
-	for _, o := range p.Only {
-		if o.Contains(a) {
-			return true
-		}
-	}
-	return false
-}
+// named reports whether Only lets t through.
+func (p *Policy) named(t target) bool { return len(p.Only) == 0 || anyNames(p.Only, t) }
 
-// allowsAlias reports whether the host alias a may be used.
-func (p *Policy) allowsAlias(a netip.Addr) bool {
-	for _, d := range p.Deny {
-		if d.Contains(a) {
-			return false
-		}
+// allowsAlias reports whether t, which is an alias of the host, may be used. A rule
+// may name it by its own address or as loopback, the one it stands for.
+func (p *Policy) allowsAlias(t target, loopback netip.Addr) bool {
+	l := t.at(loopback)
+	switch {
+	case anyNames(p.Deny, t), anyNames(p.Deny, l):
+		return false
+	case !p.named(t) && !p.named(l):
+		return false
 	}
-	return p.Host && p.named(a)
+	return p.Host || anyNames(p.Open, t) || anyNames(p.Open, l)
 }
 
 // validSource reports whether a packet can come from a.

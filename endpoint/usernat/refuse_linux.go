@@ -1,7 +1,9 @@
 package usernat
 
 import (
+	"encoding/binary"
 	"net/netip"
+	"time"
 
 	"github.com/bodkin-net/bodkin/tunnel"
 )
@@ -52,7 +54,44 @@ func (n *NAT) self(dst netip.Addr) netip.Addr {
 // refuse tells the sender of packet that the policy prohibits it.
 func (n *NAT) refuse(h *header, packet []byte) {
 	n.count.policy.Add(1)
+	n.tell(RefusalPolicy, h, packet)
 	n.sendError(h, packet, prohibited)
+}
+
+// malformed counts a packet that does not parse or whose checksum is wrong; h is
+// what is known of it.
+func (n *NAT) malformed(h *header) {
+	n.count.malformed.Add(1)
+	n.tell(RefusalMalformed, h, nil)
+}
+
+// full counts what found no place among the flows; packet, with header h, asked
+// for one.
+func (n *NAT) full(h *header, packet []byte) {
+	n.count.limit.Add(1)
+	n.tell(RefusalFlows, h, packet)
+}
+
+// tell tells Config.Refused of what the packet with header h asked for. Without
+// the packet its ports are not told.
+func (n *NAT) tell(kind RefusalKind, h *header, packet []byte) {
+	if n.refused.to == nil {
+		return
+	}
+	src, dst := ports(h, packet)
+	n.refused.tell(Refusal{
+		Kind: kind, Protocol: h.proto,
+		Src: netip.AddrPortFrom(h.src, src), Dst: netip.AddrPortFrom(h.dst, dst),
+	}, time.Now())
+}
+
+// ports returns the ports of a packet of TCP or UDP with header h, else 0. It may be
+// a fragment, or be cut short.
+func ports(h *header, packet []byte) (src, dst uint16) {
+	if h.proto != protoTCP && h.proto != protoUDP || h.frag != 0 || len(packet) < h.offset+4 {
+		return 0, 0
+	}
+	return binary.BigEndian.Uint16(packet[h.offset:]), binary.BigEndian.Uint16(packet[h.offset+2:])
 }
 
 // commit queues a finished packet of ours.

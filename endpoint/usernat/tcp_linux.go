@@ -2,6 +2,7 @@ package usernat
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"net"
 	"net/netip"
@@ -132,7 +133,7 @@ func (t *dials) dialing() int {
 func (n *NAT) takeTCP(h *header, packet []byte, now time.Time) {
 	switch f := gheader.TCPFlags(packet[h.offset+13]); {
 	case f&(gheader.TCPFlagSyn|gheader.TCPFlagAck) == gheader.TCPFlagSyn:
-		if !n.permits(h.dst, now) {
+		if !n.permits(target{h.dst, protoTCP, binary.BigEndian.Uint16(packet[h.offset+2:])}, now) {
 			n.refuse(h, packet)
 			return
 		}
@@ -163,6 +164,7 @@ func (n *NAT) newTCP(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool
 	}
 	if n.conns.over() {
 		n.count.memory.Add(1)
+		n.tell(RefusalMemory, &h, syn)
 		return false
 	}
 	d, err := n.dials.begin(n.ctx, id, time.Now())
@@ -171,10 +173,12 @@ func (n *NAT) newTCP(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool
 	}
 	if err != nil {
 		n.count.dials.Add(1)
+		n.tell(RefusalDials, &h, syn)
 		return false
 	}
 	d.syn, d.header = syn, h
 	if !n.place() {
+		n.full(&h, syn)
 		n.dials.end(id, d)
 		return false
 	}
@@ -202,8 +206,8 @@ func (n *NAT) serveTCP(r *tcp.ForwarderRequest) {
 	n.dials.connect(d)
 	if err != nil {
 		why, reset := dialReason(err)
-		if out := outOfSockets(err); out {
-			n.count.limit.Add(1)
+		if outOfSockets(err) {
+			n.full(&d.header, d.syn)
 		}
 		if !reset {
 			n.sendError(&d.header, d.syn, why)

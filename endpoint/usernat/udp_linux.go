@@ -44,7 +44,7 @@ func (n *NAT) takeUDP(h *header, packet []byte, gso tunnel.Offload, now time.Tim
 		size = 0
 		length := int(binary.BigEndian.Uint16(segment[4:]))
 		if length < headerLenUDP || length > len(segment) {
-			n.count.malformed.Add(1)
+			n.malformed(h)
 			return
 		}
 		data = segment[headerLenUDP:length]
@@ -89,11 +89,12 @@ func (n *NAT) takeUDP(h *header, packet []byte, gso tunnel.Offload, now time.Tim
 // openFlow makes the flow of key, which the packet with header h begins. If it
 // may not be, the sender is told so, and the result is nil.
 func (n *NAT) openFlow(key flowKey, h *header, packet []byte, now time.Time, open func(dst netip.AddrPort) (fd int, raw bool, err error)) *flow {
-	if !n.permits(h.dst, now) {
+	if !n.permits(target{h.dst, h.proto, key.dst.Port()}, now) {
 		n.refuse(h, packet)
 		return nil
 	}
 	if !n.place() {
+		n.full(h, packet)
 		n.sendError(h, packet, prohibited)
 		return nil
 	}
@@ -101,7 +102,7 @@ func (n *NAT) openFlow(key flowKey, h *header, packet []byte, now time.Time, ope
 	if err != nil {
 		n.leave()
 		if outOfSockets(err) {
-			n.count.limit.Add(1)
+			n.full(h, packet)
 			n.sendError(h, packet, prohibited)
 		} else {
 			n.failedOpen(err, h, packet)

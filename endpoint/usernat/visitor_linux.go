@@ -131,7 +131,11 @@ func (i *inletUDP) visit(from unix.Sockaddr, now time.Time) *visitor {
 			i.remove(i.silent.Front().Value.(*visitor))
 		}
 		key := flowKey{src: i.r.To, proto: protoUDP}
-		if !t.port(&key, i.from, name.Port()) || !i.n.place() {
+		if !t.port(&key, i.from, name.Port()) {
+			return nil
+		}
+		if !i.n.place() {
+			i.n.count.limit.Add(1)
 			return nil
 		}
 		v = &visitor{i: i, key: key, to: from, name: name}
