@@ -54,8 +54,8 @@ const damagedBulk = 20_000_000
 
 // TestDamagedLines carries much over lines that change one bit in 300,000 octets after
 // they were measured, in either direction and with each coding: no program gets an
-// octet that was not sent. The tunnel ends, up says why, and the laptop is as it was. The
-// far half may only see that the other end has gone.
+// octet that was not sent. The tunnel ends, whoever met the damage says so, and the
+// laptop is as it was.
 func TestDamagedLines(t *testing.T) {
 	t.Parallel()
 	w := newLineWorld(t)
@@ -82,10 +82,14 @@ func TestDamagedLines(t *testing.T) {
 				near.Wait()
 				both.Wait()
 				far.Wait()
-				if status := near.ProcessState.ExitCode(); status != 24 {
+				switch status := near.ProcessState.ExitCode(); {
+				case status == 24:
+					w.says(near.text(), "bodkin: error: line: ", "damage")
+				case status == 19 && direction == "there": // its end may overtake what the far half says
+				default:
 					t.Errorf("exit status %d, want 24", status)
 				}
-				w.says(near.text(), "bodkin: error: line: ", "damage", "bodkin: hint: ", "as it was")
+				w.says(near.text(), "bodkin: hint: ", "as it was")
 				w.says(far.said.String(), "bodkin: error: ")
 				w.asBefore(before, "damage")
 				w.noProcesses()
