@@ -102,6 +102,7 @@ type Up struct {
 	Far     Emulator       // and there
 	Routes  []netip.Prefix // what goes through the tunnel: from here or, if here is a NAT, from there
 	Exclude []netip.Prefix // what does not
+	Back    []netip.Prefix // what goes through the tunnel from there, where both sides are kernels
 	DNS     DNS
 
 	FarBinary string        // a bodkin for the far side's system; empty: found by itself
@@ -158,7 +159,7 @@ func (u *Up) Check() error {
 	if err := u.checkEmulators(); err != nil {
 		return err
 	}
-	for _, list := range [][]netip.Prefix{u.Routes, u.Exclude} {
+	for _, list := range [][]netip.Prefix{u.Routes, u.Exclude, u.Back} {
 		for _, p := range list {
 			switch a := p.Addr(); {
 			case a.IsLoopback(), a.IsMulticast(), a.IsLinkLocalUnicast(), a.Is4In6():

@@ -38,6 +38,10 @@ type farHalf struct {
 	policy usernat.Policy // of the NAT
 }
 
+// granted is what a near half may have that started this far half, or that was let in
+// by its key: all there is, for whoever may log in may do more.
+const granted = native.AskHost | native.AskLinkLocal | native.AskKernel | native.AskForward | native.AskMasquerade | native.AskWaysIn
+
 // run carries packets between the stream and this side's emulator until the peer
 // ends it.
 func (f *farHalf) run(ctx context.Context) error {
@@ -102,12 +106,6 @@ func (f *farHalf) kernelPort(peer native.Hello) (mine native.Hello, port tunnel.
 	if peer.Emulator == native.EmulatorNAT {
 		mine.Software = software()
 		w.Addrs, w.MTU = peer.Yours, peer.Receives.MTU
-		if f.grant&native.AskKernel != 0 {
-			w.Routes = peer.Routes
-		}
-		if client, ok := ssh.Client(); ok {
-			w.Pins = []host.Pin{{Addr: client, UID: -1}} // the way that carries us does not go into itself
-		}
 	} else {
 		if mine, err = farside.Offer(software(), peer.Networks); err != nil {
 			return mine, nil, release, err
@@ -118,6 +116,12 @@ func (f *farHalf) kernelPort(peer native.Hello) (mine native.Hello, port tunnel.
 		if text, err := os.ReadFile("/proc/sys/net/ipv4/ip_forward"); err == nil && string(text) == "0\n" {
 			mine.Notes = append(mine.Notes, "its kernel forwards nothing (net.ipv4.ip_forward is 0): only that machine itself is reached")
 		}
+	}
+	if f.grant&native.AskKernel != 0 {
+		w.Routes = peer.Routes
+	}
+	if client, ok := ssh.Client(); ok && len(w.Routes) > 0 {
+		w.Pins = []host.Pin{{Addr: client, UID: -1}} // the way that carries us does not go into itself
 	}
 	mine.Emulator = native.EmulatorKernel
 	if _, err := host.CleanUp(privilege.JournalDir()); err != nil {

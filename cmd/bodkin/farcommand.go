@@ -48,7 +48,7 @@ this itself; as a forced command, the flags here decide.`,
 			if listen != "" {
 				return f.listen(cmd.Context(), listen, open, plain)
 			}
-			f.grant = native.AskHost | native.AskLinkLocal | native.AskKernel
+			f.grant = granted
 			if nonce == "" {
 				f.grant = 0
 				var ok bool

@@ -121,7 +121,7 @@ func (f *farHalf) listen(ctx context.Context, address string, open, plain bool) 
 	}
 	defer context.AfterFunc(ctx, func() { s.Close() })()
 	f.stream = s
-	f.grant = native.AskHost | native.AskLinkLocal | native.AskKernel
+	f.grant = granted
 	if plain {
 		return f.run(ctx)
 	}

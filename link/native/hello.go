@@ -63,9 +63,10 @@ const (
 	AskKernel                      // a kernel interface there, instead of a NAT
 	AskForward                     // that the kernel there passes packets on to its networks
 	AskMasquerade                  // and under its own address
+	AskWaysIn                      // that the NAT listens for the WaysIn
 )
 
-const knownAsks = AskHost | AskLinkLocal | AskKernel | AskForward | AskMasquerade
+const knownAsks = AskHost | AskLinkLocal | AskKernel | AskForward | AskMasquerade | AskWaysIn
 
 // Tags of a HELLO's fields (spec.md, section 3).
 const (

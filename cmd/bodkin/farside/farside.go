@@ -54,6 +54,9 @@ func NAT(c usernat.Config, mine, peer native.Hello, grant native.Asks) (native.H
 	granted := peer.Asks & grant
 	c.Allow.Host = c.Allow.Host || granted&native.AskHost != 0
 	c.Allow.LinkLocal = c.Allow.LinkLocal || granted&native.AskLinkLocal != 0
+	if granted&native.AskWaysIn != 0 {
+		c.Redirect = WaysIn(peer.WaysIn, mine.Yours)
+	}
 	if peer.Asks != granted {
 		mine.Notes = append(mine.Notes, "the far side's own settings decide what is open, and do not open what was asked for")
 	}
@@ -63,6 +66,27 @@ func NAT(c usernat.Config, mine, peer native.Hello, grant native.Asks) (native.H
 	}
 	mine.Notes = append(mine.Notes, nat.Notes()...)
 	return mine, nat, nil
+}
+
+// WaysIn are a NAT's redirections for the ways in that its peer asks for, who has the
+// addresses given.
+func WaysIn(asked []native.WayIn, given []netip.Prefix) []usernat.Redirect {
+	var list []usernat.Redirect
+	for _, w := range asked {
+		r := usernat.Redirect{Network: "tcp", Listen: w.Listen, To: w.To}
+		if w.UDP {
+			r.Network = "udp"
+		}
+		if w.To.Addr().IsUnspecified() {
+			for _, p := range given {
+				if p.Addr().Is4() == w.To.Addr().Is4() {
+					r.To = netip.AddrPortFrom(p.Addr(), w.To.Port())
+				}
+			}
+		}
+		list = append(list, r)
+	}
+	return list
 }
 
 // Measure measures the line together with the near half, and returns what goes over it
