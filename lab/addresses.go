@@ -41,6 +41,19 @@ var (
 	Office4 = netip.MustParseAddr("10.20.0.80")
 	Office6 = netip.MustParseAddr("fd20::80")
 
+	// Corp4 and Corp6 answer as the web host does, in the private network that
+	// Options.Corp adds, and CorpDNS4 and CorpDNS6 are its resolvers, see CorpZone.
+	Corp4    = netip.MustParseAddr("10.44.0.80")
+	Corp6    = netip.MustParseAddr("fd44::80")
+	CorpDNS4 = netip.MustParseAddr("10.44.0.53")
+	CorpDNS6 = netip.MustParseAddr("fd44::53")
+
+	// CorpGateway4 and CorpGateway6 are where the laptop reaches the gateway besides
+	// when the private network is around the gateway: addresses inside the prefixes
+	// that a user of that network routes. The laptop knows them as "office".
+	CorpGateway4 = netip.MustParseAddr("10.9.9.9")
+	CorpGateway6 = netip.MustParseAddr("fd44:9::9")
+
 	// NoRoute4 and NoRoute6 are what the internet has no route to: it answers
 	// with ICMP network unreachable.
 	NoRoute4 = netip.MustParseAddr("198.18.200.1")
@@ -58,6 +71,16 @@ var (
 	firewallOut6 = netip.MustParseAddr("2001:db8:2::1")
 	internet4    = netip.MustParseAddr("203.0.113.1")
 	internet6    = netip.MustParseAddr("2001:db8:f::1")
+
+	firewallInternet4 = netip.MustParseAddr("203.0.113.254") // with the private network around the gateway
+	firewallInternet6 = netip.MustParseAddr("2001:db8:f::fe")
+
+	corp4         = netip.MustParseAddr("10.44.0.1")
+	corp6         = netip.MustParseAddr("fd44::1")
+	corpFirewall4 = netip.MustParseAddr("10.44.0.254") // the way out of the private network: the firewall's
+	corpFirewall6 = netip.MustParseAddr("fd44::fe")
+	corpInside4   = netip.MustParseAddr("10.44.0.22") // or the gateway's
+	corpInside6   = netip.MustParseAddr("fd44::22")
 )
 
 // Ports of the lab's services.

@@ -6,13 +6,15 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// Zone is what the lab's DNS knows. Any other name is an NXDOMAIN, and so is
+// Zone is what the internet's DNS knows. Any other name is an NXDOMAIN, and so is
 // every name outside example.
 var Zone = map[string][]netip.Addr{
 	"web.example.":    {Web4, Web6},
@@ -21,6 +23,47 @@ var Zone = map[string][]netip.Addr{
 	"only4.example.":  {Web4},
 	"only6.example.":  {Web6},
 	"office.example.": {Office4, Office6},
+}
+
+// CorpZone is what the private network's DNS knows, and nobody else does.
+var CorpZone = map[string][]netip.Addr{
+	"files.corp.example.": {Corp4, Corp6},
+	"gw.corp.example.":    {corpInside4, corpInside6},
+}
+
+// maxAsked bounds what a Resolver remembers: a test asks for a few names.
+const maxAsked = 1000
+
+// A Resolver answers DNS from a zone, and remembers what it was asked for.
+type Resolver struct {
+	zone map[string][]netip.Addr
+
+	mu    sync.Mutex
+	asked []string
+}
+
+// Asked lists the names that were asked for since the beginning or Forget, in lower
+// case, with the dot at the end, the last 1,000 of them.
+func (r *Resolver) Asked() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.asked)
+}
+
+// Forget forgets what was asked for so far.
+func (r *Resolver) Forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.asked = nil
+}
+
+func (r *Resolver) remember(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.asked) == maxAsked {
+		r.asked = r.asked[1:]
+	}
+	r.asked = append(r.asked, name)
 }
 
 // BigName has a TXT record of BigText: too large for any UDP answer, so that a
@@ -43,7 +86,7 @@ const maxDatagramAnswer = 512
 const dnsIdle = 30 * time.Second
 
 // answer makes the reply to a query, or nil if there is none to make.
-func answer(query []byte) []byte {
+func (r *Resolver) answer(query []byte) []byte {
 	var p dnsmessage.Parser
 	h, err := p.Start(query)
 	if err != nil || h.Response {
@@ -55,24 +98,25 @@ func answer(query []byte) []byte {
 	}
 	reply := dnsmessage.Header{ID: h.ID, Response: true, Authoritative: true, RecursionDesired: h.RecursionDesired, RecursionAvailable: true}
 	name := strings.ToLower(q.Name.String())
-	addrs, known := Zone[name]
+	r.remember(name)
+	addrs, known := r.zone[name]
 	if !known && name != BigName {
 		reply.RCode = dnsmessage.RCodeNameError
 	}
 	b := dnsmessage.NewBuilder(nil, reply)
 	b.EnableCompression()
 	err = errors.Join(b.StartQuestions(), b.Question(q), b.StartAnswers())
-	r := dnsmessage.ResourceHeader{Name: q.Name, Class: dnsmessage.ClassINET, TTL: 60}
+	header := dnsmessage.ResourceHeader{Name: q.Name, Class: dnsmessage.ClassINET, TTL: 60}
 	for _, a := range addrs {
 		switch {
 		case q.Type == dnsmessage.TypeA && a.Is4():
-			err = errors.Join(err, b.AResource(r, dnsmessage.AResource{A: a.As4()}))
+			err = errors.Join(err, b.AResource(header, dnsmessage.AResource{A: a.As4()}))
 		case q.Type == dnsmessage.TypeAAAA && a.Is6():
-			err = errors.Join(err, b.AAAAResource(r, dnsmessage.AAAAResource{AAAA: a.As16()}))
+			err = errors.Join(err, b.AAAAResource(header, dnsmessage.AAAAResource{AAAA: a.As16()}))
 		}
 	}
 	if name == BigName && q.Type == dnsmessage.TypeTXT {
-		err = errors.Join(err, b.TXTResource(r, dnsmessage.TXTResource{TXT: BigText}))
+		err = errors.Join(err, b.TXTResource(header, dnsmessage.TXTResource{TXT: BigText}))
 	}
 	msg, buildErr := b.Finish()
 	if err != nil || buildErr != nil {
@@ -100,7 +144,7 @@ func truncated(reply []byte) []byte {
 	return msg
 }
 
-func serveDNSDatagrams(c net.PacketConn) {
+func (r *Resolver) serveDatagrams(c net.PacketConn) {
 	buf := make([]byte, 65535)
 	for {
 		n, from, err := c.ReadFrom(buf)
@@ -110,7 +154,7 @@ func serveDNSDatagrams(c net.PacketConn) {
 		if err != nil {
 			continue
 		}
-		reply := answer(buf[:n])
+		reply := r.answer(buf[:n])
 		if len(reply) > maxDatagramAnswer {
 			reply = truncated(reply)
 		}
@@ -120,9 +164,9 @@ func serveDNSDatagrams(c net.PacketConn) {
 	}
 }
 
-// serveDNSStream answers queries that follow a length of two octets (RFC 1035,
+// serveStream answers queries that follow a length of two octets (RFC 1035,
 // section 4.2.2).
-func serveDNSStream(c net.Conn) {
+func (r *Resolver) serveStream(c net.Conn) {
 	for {
 		c.SetDeadline(time.Now().Add(dnsIdle))
 		var length [2]byte
@@ -133,7 +177,7 @@ func serveDNSStream(c net.Conn) {
 		if _, err := io.ReadFull(c, query); err != nil {
 			return
 		}
-		reply := answer(query)
+		reply := r.answer(query)
 		if reply == nil {
 			return
 		}

@@ -36,6 +36,9 @@ func (p passage) allows(to netip.Addr, port uint16) bool {
 // and an allowed port of the gateway. The rest is dropped in silence, also what
 // is meant for the firewall itself; only neighbours may find each other.
 //
+// With a private network it passes what goes between the two cables of the same side
+// besides: the laptop's, and that of the private network or of the internet.
+//
 // A closed one passes nothing, but takes TCP that is meant for itself: the laptop's
 // at its inside addresses, and the gateway's answers.
 func (l *Lab) filter() error {
@@ -49,13 +52,21 @@ func (l *Lab) filter() error {
 		Name: "forward", Table: table, Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter, Policy: &drop,
 	})
+	gateways := []netip.Addr{Gateway4, Gateway6}
+	if l.options.Corp == CorpAroundGateway {
+		gateways = append(gateways, CorpGateway4, CorpGateway6)
+	}
 	for _, port := range l.passage().ports {
-		for _, gateway := range []netip.Addr{Gateway4, Gateway6} {
+		for _, gateway := range gateways {
 			c.AddRule(&nftables.Rule{Table: table, Chain: forward, Exprs: accept(
 				iif("eth0"), address(gateway, toIt), tcp(), portIs(port, toIt))})
 			c.AddRule(&nftables.Rule{Table: table, Chain: forward, Exprs: accept(
 				iif("eth1"), address(gateway, fromIt), tcp(), portIs(port, fromIt))})
 		}
+	}
+	if l.Corp != nil {
+		c.AddRule(&nftables.Rule{Table: table, Chain: forward, Exprs: accept(iif("eth0"), oif("eth2"))})
+		c.AddRule(&nftables.Rule{Table: table, Chain: forward, Exprs: accept(iif("eth2"), oif("eth0"))})
 	}
 	input := c.AddChain(&nftables.Chain{
 		Name: "input", Table: table, Type: nftables.ChainTypeFilter,
@@ -114,10 +125,13 @@ func equals(data ...byte) expr.Any {
 	return &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: data}
 }
 
-func iif(name string) []expr.Any {
+func iif(name string) []expr.Any { return device(expr.MetaKeyIIFNAME, name) }
+func oif(name string) []expr.Any { return device(expr.MetaKeyOIFNAME, name) }
+
+func device(key expr.MetaKey, name string) []expr.Any {
 	padded := make([]byte, unix.IFNAMSIZ)
 	copy(padded, name)
-	return []expr.Any{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, equals(padded...)}
+	return []expr.Any{&expr.Meta{Key: key, Register: 1}, equals(padded...)}
 }
 
 func tcp() []expr.Any {

@@ -6,13 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 )
 
 // furnish gives every machine its names and accounts, and the keys between them.
 func (l *Lab) furnish(ctx context.Context) error {
 	hosts := fmt.Sprintf("127.0.0.1 localhost\n::1 localhost\n%v gw\n%v gw\n", Gateway4, Gateway6)
-	for _, m := range []*Machine{l.Laptop, l.Firewall, l.Gateway, l.Internet} {
+	if l.options.Corp == CorpAroundGateway {
+		hosts += fmt.Sprintf("%v office\n%v office\n", CorpGateway4, CorpGateway6)
+	}
+	for _, m := range l.machines() {
 		for path, text := range map[string]string{
 			"/etc/hosts":         hosts + "127.0.1.1 " + m.Name + "\n",
 			"/etc/hostname":      m.Name + "\n",
@@ -36,14 +40,21 @@ func (l *Lab) furnish(ctx context.Context) error {
 			return fmt.Errorf("lab: %s: adding the account me: %w", a.m.Name, err)
 		}
 	}
-	if err := l.Laptop.SetResolvConf(l.options.ResolvConf, FirewallInside4.String()); err != nil {
+	laptop, gateway := []netip.Addr{FirewallInside4}, []netip.Addr{DNS4, DNS6}
+	switch l.options.Corp {
+	case CorpAroundLaptop:
+		laptop = []netip.Addr{CorpDNS4}
+	case CorpAroundGateway:
+		laptop, gateway = []netip.Addr{DNS4}, []netip.Addr{CorpDNS4, CorpDNS6}
+	}
+	if err := l.Laptop.SetResolvConf(l.options.ResolvConf, texts(laptop)...); err != nil {
 		return err
 	}
 	// Nothing answers there: the firewall knows the names of /etc/hosts and no more.
 	if err := l.Firewall.SetResolvConf(ResolvFile, "127.0.0.1"); err != nil {
 		return err
 	}
-	if err := l.Gateway.SetResolvConf(ResolvFile, DNS4.String(), DNS6.String()); err != nil {
+	if err := l.Gateway.SetResolvConf(ResolvFile, texts(gateway)...); err != nil {
 		return err
 	}
 	if _, err := l.Laptop.ReadFile("/etc/sudoers"); err == nil {
@@ -54,6 +65,13 @@ func (l *Lab) furnish(ctx context.Context) error {
 		return err
 	}
 	return l.exchangeKeys(ctx)
+}
+
+func texts(addrs []netip.Addr) (list []string) {
+	for _, a := range addrs {
+		list = append(list, a.String())
+	}
+	return list
 }
 
 // exchangeKeys makes the gateway's host key and a key for each of the laptop's
@@ -67,7 +85,7 @@ func (l *Lab) exchangeKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	known := fmt.Sprintf("gw,%v,%v %s", Gateway4, Gateway6, host)
+	known := fmt.Sprintf("gw,%v,%v,office,%v,%v %s", Gateway4, Gateway6, CorpGateway4, CorpGateway6, host)
 	for account, home := range map[string]string{"me": "/home/me", "root": "/root"} {
 		key, err := keygen(ctx, l.Laptop, account, home+"/.ssh/id_ed25519")
 		if err != nil {

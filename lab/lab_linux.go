@@ -23,6 +23,30 @@ const (
 
 func (f RPFilter) sysctl() string { return [...]string{"2", "0", "1"}[f] }
 
+// A Place says where a private network lies.
+type Place int
+
+// The places of the private network that Options.Corp adds, with hosts (Corp4) and a
+// resolver (CorpDNS4) of its own. Wherever it is, the firewall lets nothing in or out
+// of it but what the options say.
+const (
+	CorpNowhere Place = iota
+
+	// CorpAroundLaptop: the laptop is in it, and the internet is beyond the firewall
+	// and the gateway as ever.
+	//
+	//	corp ---\
+	//	laptop --- firewall --- gateway --- internet
+	CorpAroundLaptop
+
+	// CorpAroundGateway: the gateway is in it, and the laptop is on the internet. The
+	// gateway has no other way to it than what the firewall lets in.
+	//
+	//	internet ---\
+	//	laptop ------- firewall --- gateway --- corp
+	CorpAroundGateway
+)
+
 // Options choose between labs. The zero value is the usual one.
 type Options struct {
 	RPFilter   RPFilter   // of the laptop
@@ -31,6 +55,7 @@ type Options struct {
 	SSHD       []string   // lines of sshd_config, ahead of the lab's own, so that they win
 	AllowTCP   []uint16   // ports of the gateway that the firewall passes besides 22
 	Closed     bool       // the firewall passes nothing at all, and answers the laptop's TCP itself; see FirewallInside4
+	Corp       Place      // of a private network with a machine of its own, Lab.Corp
 	Direct     bool       // adds a cable between laptop and internet, for comparisons; see DirectLaptop4
 	Rate       int64      // bit/s of the laptop's cable each way; 0 does not slow it down
 }
@@ -38,6 +63,10 @@ type Options struct {
 // A Lab is four machines and the cables between them.
 type Lab struct {
 	Laptop, Firewall, Gateway, Internet *Machine
+	Corp                                *Machine // stands for the hosts of a private network; nil without Options.Corp
+
+	Resolver     *Resolver // the internet's, at DNS4 and DNS6
+	CorpResolver *Resolver // the private network's; nil without one
 
 	options Options
 	sshd    *sshd
@@ -51,6 +80,9 @@ type Lab struct {
 func New(ctx context.Context, o Options) (*Lab, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("lab: network namespaces need root: run this as root, or through sudo")
+	}
+	if o.Corp < CorpNowhere || o.Corp > CorpAroundGateway || o.Corp != CorpNowhere && (o.Closed || o.Direct) {
+		return nil, fmt.Errorf("lab: no private network at place %d of this lab", o.Corp)
 	}
 	if o.RPFilter < RPLoose || o.RPFilter > RPStrict {
 		return nil, fmt.Errorf("lab: no reverse path filter setting %d", o.RPFilter)
@@ -76,10 +108,10 @@ func (l *Lab) build(ctx context.Context) error {
 	if err := l.furnish(ctx); err != nil {
 		return err
 	}
-	if err := serve(l.Internet); err != nil {
+	err := l.serve()
+	if err != nil {
 		return err
 	}
-	var err error
 	if l.leaks, err = watch(l.Firewall, l.Laptop, l.passage()); err != nil {
 		return err
 	}
@@ -87,12 +119,16 @@ func (l *Lab) build(ctx context.Context) error {
 	return err
 }
 
-// makeMachines makes the four at once: most of the time is the kernel's waiting.
+// makeMachines makes all at once: most of the time is the kernel's waiting.
 func (l *Lab) makeMachines() error {
-	slots := []struct {
+	type slot struct {
 		name string
 		m    **Machine
-	}{{"laptop", &l.Laptop}, {"firewall", &l.Firewall}, {"gateway", &l.Gateway}, {"internet", &l.Internet}}
+	}
+	slots := []slot{{"laptop", &l.Laptop}, {"firewall", &l.Firewall}, {"gateway", &l.Gateway}, {"internet", &l.Internet}}
+	if l.options.Corp != CorpNowhere {
+		slots = append(slots, slot{"corp", &l.Corp})
+	}
 	errs := make([]error, len(slots))
 	var wg sync.WaitGroup
 	for i, s := range slots {
@@ -117,12 +153,17 @@ func (l *Lab) makeMachines() error {
 	return nil
 }
 
+// machines are all that there are.
+func (l *Lab) machines() []*Machine {
+	return slices.DeleteFunc([]*Machine{l.Laptop, l.Firewall, l.Gateway, l.Internet, l.Corp},
+		func(m *Machine) bool { return m == nil })
+}
+
 // Close ends every process of the lab, and waits until they, the mounts and the
 // namespaces are gone. It may be called more than once.
 func (l *Lab) Close() error {
 	l.closing.Do(func() {
-		machines := slices.DeleteFunc([]*Machine{l.Laptop, l.Firewall, l.Gateway, l.Internet},
-			func(m *Machine) bool { return m == nil })
+		machines := l.machines()
 		// The listeners and sniffers first: they hold sockets in the namespaces.
 		for _, m := range machines {
 			m.closeServices()

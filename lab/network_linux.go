@@ -27,7 +27,7 @@ type route struct {
 
 // connect makes the cables, the addresses and the routes.
 func (l *Lab) connect(ctx context.Context) error {
-	for _, m := range []*Machine{l.Laptop, l.Firewall, l.Gateway, l.Internet} {
+	for _, m := range l.machines() {
 		if err := m.Do(func() error { return l.setSysctls(m) }); err != nil {
 			return fmt.Errorf("lab: %s: setting sysctls: %w", m.Name, err)
 		}
@@ -35,11 +35,7 @@ func (l *Lab) connect(ctx context.Context) error {
 			return err
 		}
 	}
-	ends := [][2]end{
-		{{l.Laptop, "eth0", nets(Laptop4, 24, Laptop6, 64)}, {l.Firewall, "eth0", nets(FirewallInside4, 24, FirewallInside6, 64)}},
-		{{l.Firewall, "eth1", nets(firewallOut4, 24, firewallOut6, 64)}, {l.Gateway, "eth0", nets(Gateway4, 24, Gateway6, 64)}},
-		{{l.Gateway, "eth1", nets(GatewayOut4, 24, GatewayOut6, 64)}, {l.Internet, "eth0", nets(internet4, 24, internet6, 64)}},
-	}
+	ends, routes := l.topology()
 	if l.options.Direct {
 		ends = append(ends, [2]end{{l.Laptop, "bench0", nets(DirectLaptop4, 30)}, {l.Internet, "bench0", nets(DirectInternet4, 30)}})
 	}
@@ -48,21 +44,16 @@ func (l *Lab) connect(ctx context.Context) error {
 			return err
 		}
 	}
+	if l.Corp != nil {
+		if err := l.Corp.addHosts("eth0", nets(Corp4, 32, Corp6, 128, CorpDNS4, 32, CorpDNS6, 128)); err != nil {
+			return err
+		}
+	}
 	hosts := nets(Web4, 32, Web6, 128, DNS4, 32, DNS6, 128, Hole4, 32, Hole6, 128, Office4, 32, Office6, 128)
 	if err := l.Internet.addHosts("eth0", hosts); err != nil {
 		return err
 	}
-	for _, r := range []route{
-		{l.Laptop, "0.0.0.0/0", FirewallInside4},
-		{l.Laptop, "::/0", FirewallInside6},
-		{l.Gateway, "192.0.2.0/24", firewallOut4},
-		{l.Gateway, "2001:db8:1::/64", firewallOut6},
-		{l.Gateway, "0.0.0.0/0", internet4},
-		{l.Gateway, "::/0", internet6},
-		{l.Firewall, "0.0.0.0/0", Gateway4},
-		{l.Firewall, "::/0", Gateway6},
-		// The internet has no way back to the laptop: only the gateway speaks for it.
-	} {
+	for _, r := range routes {
 		if err := r.add(); err != nil {
 			return err
 		}
@@ -75,6 +66,46 @@ func (l *Lab) connect(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// topology is the cables and the routes. The laptop's cable comes first.
+func (l *Lab) topology() (ends [][2]end, routes []route) {
+	ends = [][2]end{
+		{{l.Laptop, "eth0", nets(Laptop4, 24, Laptop6, 64)}, {l.Firewall, "eth0", nets(FirewallInside4, 24, FirewallInside6, 64)}},
+		{{l.Firewall, "eth1", nets(firewallOut4, 24, firewallOut6, 64)}, {l.Gateway, "eth0", nets(Gateway4, 24, Gateway6, 64)}},
+	}
+	routes = []route{{l.Laptop, "0.0.0.0/0", FirewallInside4}, {l.Laptop, "::/0", FirewallInside6}}
+	if l.options.Corp == CorpAroundGateway {
+		ends[1][1].addrs = append(ends[1][1].addrs, nets(CorpGateway4, 32, CorpGateway6, 128)...)
+		return append(ends,
+				[2]end{{l.Firewall, "eth2", nets(firewallInternet4, 24, firewallInternet6, 64)}, {l.Internet, "eth0", nets(internet4, 24, internet6, 64)}},
+				[2]end{{l.Gateway, "eth1", nets(corpInside4, 16, corpInside6, 64)}, {l.Corp, "eth0", nets(corp4, 16, corp6, 64)}},
+			), append(routes,
+				route{l.Internet, "192.0.2.0/24", firewallInternet4},
+				route{l.Internet, "2001:db8:1::/64", firewallInternet6},
+				route{l.Firewall, CorpGateway4.String() + "/32", Gateway4},
+				route{l.Firewall, CorpGateway6.String() + "/128", Gateway6},
+				route{l.Gateway, "0.0.0.0/0", firewallOut4},
+				route{l.Gateway, "::/0", firewallOut6},
+				route{l.Corp, "0.0.0.0/0", corpInside4},
+				route{l.Corp, "::/0", corpInside6},
+			)
+	}
+	// The internet has no way back to the laptop: only the gateway speaks for it.
+	ends = append(ends, [2]end{{l.Gateway, "eth1", nets(GatewayOut4, 24, GatewayOut6, 64)}, {l.Internet, "eth0", nets(internet4, 24, internet6, 64)}})
+	routes = append(routes,
+		route{l.Gateway, "192.0.2.0/24", firewallOut4},
+		route{l.Gateway, "2001:db8:1::/64", firewallOut6},
+		route{l.Gateway, "0.0.0.0/0", internet4},
+		route{l.Gateway, "::/0", internet6},
+		route{l.Firewall, "0.0.0.0/0", Gateway4},
+		route{l.Firewall, "::/0", Gateway6},
+	)
+	if l.options.Corp == CorpAroundLaptop {
+		ends = append(ends, [2]end{{l.Firewall, "eth2", nets(corpFirewall4, 16, corpFirewall6, 64)}, {l.Corp, "eth0", nets(corp4, 16, corp6, 64)}})
+		routes = append(routes, route{l.Corp, "0.0.0.0/0", corpFirewall4}, route{l.Corp, "::/0", corpFirewall6})
+	}
+	return ends, routes
 }
 
 // setSysctls sets what a new namespace has otherwise than a Debian machine, or

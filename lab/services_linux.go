@@ -41,20 +41,50 @@ func newServices(m *Machine, maxConns int) (*services, error) {
 	return s, nil
 }
 
-// serve opens every service of the internet machine.
-func serve(m *Machine) error {
-	s, err := newServices(m, maxFlows)
-	if err != nil {
+// serve opens every service of the internet and of the private network.
+func (l *Lab) serve() error {
+	l.Resolver = &Resolver{zone: Zone}
+	if _, err := l.Internet.answer([]netip.Addr{Web4, Web6, Office4, Office6}, []netip.Addr{DNS4, DNS6}, l.Resolver); err != nil {
 		return err
 	}
-	if err := s.open(m); err != nil {
-		return fmt.Errorf("lab: internet: %w", err)
+	if l.Corp == nil {
+		return nil
 	}
-	return nil
+	l.CorpResolver = &Resolver{zone: CorpZone}
+	_, err := l.Corp.answer([]netip.Addr{Corp4, Corp6}, []netip.Addr{CorpDNS4, CorpDNS6}, l.CorpResolver)
+	return err
 }
 
-func (s *services) open(m *Machine) error {
-	for _, a := range []netip.Addr{Web4, Web6, Office4, Office6} {
+// Answer has addresses of the machine, which it must have, answer as Web4 does, and DNS
+// from Zone, until Close or the Lab's end. It is for what comes and goes with a test.
+func (m *Machine) Answer(addrs ...netip.Addr) (io.Closer, error) {
+	s, err := m.answer(addrs, addrs, &Resolver{zone: Zone})
+	if err != nil {
+		return nil, err
+	}
+	return closerFunc(s.close), nil
+}
+
+// answer opens the services of hosts and of resolvers.
+func (m *Machine) answer(hosts, resolvers []netip.Addr, r *Resolver) (*services, error) {
+	s, err := newServices(m, maxFlows)
+	if err != nil {
+		return nil, err
+	}
+	err = s.openHosts(hosts)
+	if err == nil {
+		err = s.openResolvers(resolvers, r)
+	}
+	if err != nil {
+		s.close()
+		return nil, fmt.Errorf("lab: %s: %w", m.Name, err)
+	}
+	return s, nil
+}
+
+func (s *services) openHosts(addrs []netip.Addr) error {
+	m := s.machine
+	for _, a := range addrs {
 		web, err := m.Listen("tcp", netip.AddrPortFrom(a, WebPort).String())
 		if err != nil {
 			return err
@@ -82,19 +112,24 @@ func (s *services) open(m *Machine) error {
 		}
 		s.closers = append(s.closers, silent)
 	}
-	for _, a := range []netip.Addr{DNS4, DNS6} {
+	return nil
+}
+
+func (s *services) openResolvers(addrs []netip.Addr, r *Resolver) error {
+	m := s.machine
+	for _, a := range addrs {
 		address := netip.AddrPortFrom(a, 53).String()
 		streams, err := m.Listen("tcp", address)
 		if err != nil {
 			return err
 		}
-		s.accept(streams, serveDNSStream)
+		s.accept(streams, r.serveStream)
 		datagrams, err := m.ListenPacket("udp", address)
 		if err != nil {
 			return err
 		}
 		s.closers = append(s.closers, datagrams)
-		s.running.Go(func() { serveDNSDatagrams(datagrams) })
+		s.running.Go(func() { r.serveDatagrams(datagrams) })
 	}
 	return nil
 }
