@@ -20,14 +20,23 @@ func Verified(serverName string) carrier.Hop { return VerifiedBy(serverName, nil
 // VerifiedBy is Verified with other authorities than this machine's; nil: this
 // machine's.
 func VerifiedBy(serverName string, authorities *x509.CertPool) carrier.Hop {
+	return web(serverName, &cryptotls.Config{RootCAs: authorities})
+}
+
+// Wrapped is Verified without the authorities: whoever answers is taken, whatever
+// certificate it shows. It is the web's TLS around what has proofs and secrets of its own
+// inside, which a server with a certificate that it made itself, or a web proxy
+// that looks into what passes, does not harm.
+func Wrapped(serverName string) carrier.Hop {
+	return web(serverName, &cryptotls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+}
+
+// web is the Hop into ordinary web TLS with the settings of c.
+func web(serverName string, c *cryptotls.Config) carrier.Hop {
+	c.ServerName, c.MinVersion, c.DynamicRecordSizingDisabled = serverName, cryptotls.VersionTLS12, true
 	return func(ctx context.Context, s carrier.Stream) (carrier.Stream, error) {
 		h := &handshake{client: true, wire: newWire(s)}
-		h.tls = cryptotls.Client(h.wire, &cryptotls.Config{
-			ServerName:                  serverName,
-			RootCAs:                     authorities,
-			MinVersion:                  cryptotls.VersionTLS12,
-			DynamicRecordSizingDisabled: true,
-		})
+		h.tls = cryptotls.Client(h.wire, c)
 		stop := context.AfterFunc(ctx, func() { s.Close() })
 		err := h.tls.Handshake()
 		if err != nil {

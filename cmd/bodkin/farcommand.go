@@ -12,7 +12,6 @@ import (
 	"github.com/bodkin-net/bodkin/carrier/farhalf"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/endpoint/usernat"
-	"github.com/bodkin-net/bodkin/link/native"
 )
 
 // farHalfCommand is what the near side starts at the far side, and what a

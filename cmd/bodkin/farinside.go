@@ -14,7 +14,6 @@ import (
 	"github.com/bodkin-net/bodkin/carrier/tls"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/farside"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
-	"github.com/bodkin-net/bodkin/link/native"
 	"github.com/bodkin-net/bodkin/pty"
 )
 
