@@ -6,7 +6,10 @@
 //	lines.go        what both files have in common: lines, comments, what is refused
 //	servers.go      known_servers: "name ssh-ed25519 AAAA... comment"
 //	clients.go      authorized_clients: "[options] ssh-ed25519 AAAA... comment"
-//	options.go      the options of a client
+//	options.go      the options of a client: how they are written, and which there are
+//	limits.go       what their values mean: dates, names, addresses, rates
+//	destination.go  where a client may go
+//	watch.go        authorized_clients as it is now
 //	file.go         files that nobody else could have written, and the writing of them
 //
 // Every key is Ed25519. Nothing is trusted on first use: what is in no file is unknown,

@@ -2,7 +2,9 @@ package trust
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"errors"
+	"net/netip"
 	"reflect"
 	"testing"
 	"time"
@@ -58,25 +60,39 @@ func FuzzKnownServers(f *testing.F) {
 func FuzzAuthorizedClients(f *testing.F) {
 	f.Add([]byte(line(1)+"\nexpires=\"2027-01-01\" "+line(2)+"\n# c\nbad\n"), int64(0))
 	f.Add([]byte("expires=\"2027-01-01T00:00:00.5+23:59\" "+line(2)+"\r\n"), int64(1<<31))
+	f.Add([]byte(`from="192.0.2.0/24",name="laptop",address="10.77.0.5/24",address="fd00::5/64",allow="10.0.0.0/8:22,8000-8080",allow="host",deny="[2001:db8::/32]:25",flows="256",rate="10M" `+line(1)+"\n"+line(1)+"\n"), int64(0))
+	f.Add([]byte("name=\"key-2\" "+line(1)+"\n"+line(2)+"\naddress=\"10.0.0.1\" "+line(3)+"\naddress=\"10.0.0.1\" "+line(4)), int64(0))
 	f.Fuzz(func(t *testing.T, text []byte, unix int64) {
 		now := time.Unix(unix, 0)
 		a := ParseAuthorizedClients("f", text)
 		if lines := len(a.lines); len(a.Clients())+len(a.Problems()) > lines {
 			t.Fatalf("%d lines, %d clients, %d problems", lines, len(a.Clients()), len(a.Problems()))
 		}
+		names := make(map[string]ed25519.PublicKey)
 		for _, c := range a.Clients() {
 			back, err := parseClient(c.format())
-			back.Line = c.Line
+			back.Line, back.Called = c.Line, c.Called
 			if err != nil || !reflect.DeepEqual(c, back) {
 				t.Fatalf("%+v is written as %q and read as %+v, %v", c, c.format(), back, err)
 			}
-			got, err := a.Check(c.Key, now)
+			from := netip.Addr{}
+			if len(c.From) > 0 {
+				from = c.From[0].Addr()
+			}
+			got, err := a.CheckFrom(c.Key, from, now)
 			if !c.Expired(now) && err != nil {
 				t.Fatalf("%q does not get in: %v", c.format(), err)
 			}
 			if err == nil && (got.Expired(now) || !bytes.Equal(got.Key, c.Key)) {
 				t.Fatalf("%q lets key %x in at %v", got.format(), c.Key, now)
 			}
+			if got, err := a.Check(c.Key, now); err == nil && len(got.From) > 0 {
+				t.Fatalf("%q lets in from nowhere", got.format())
+			}
+			if other, ok := names[c.Called]; ok && c.Called != "" && !same(other, c.Key) {
+				t.Fatalf("two clients are called %q", c.Called)
+			}
+			names[c.Called] = c.Key
 		}
 		for _, c := range a.Clients() {
 			a.Forget(c.Key)
@@ -99,6 +115,62 @@ func FuzzPublic(f *testing.F) {
 		again, comment2, err := ParsePublic(FormatPublic(key, comment))
 		if err != nil || !same(key, again) || comment != comment2 {
 			t.Fatalf("%q came back as %q, %q, %v", text, FormatPublic(again, comment2), comment2, err)
+		}
+	})
+}
+
+// FuzzDestination: what is read is written so that it is read as the same.
+func FuzzDestination(f *testing.F) {
+	for _, text := range []string{"10.0.0.0/8:22,8000-8080", "[2001:db8::/32]:22", "2001:db8::1", "*:443", "host", "link-local", "[::1]"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		d, err := ParseDestination(text)
+		if err != nil {
+			return
+		}
+		again, err := ParseDestination(d.String())
+		if err != nil || !reflect.DeepEqual(d, again) {
+			t.Fatalf("%q is written as %q and read as %+v, %v", text, d, again, err)
+		}
+		for _, p := range d.Prefixes() {
+			if p != p.Masked() || p.Addr().Is4In6() || p.Addr().Zone() != "" {
+				t.Fatalf("%q holds %s", text, p)
+			}
+		}
+	})
+}
+
+// FuzzLimits: the same for the other values.
+func FuzzLimits(f *testing.F) {
+	for _, text := range []string{"10M", "1500", "laptop", "10.77.0.5/24", "fd00::5", "256", "2027-01-01"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if n, err := ParseRate(text); err == nil {
+			if again, err := ParseRate(FormatRate(n)); err != nil || again != n || n < minRate {
+				t.Fatalf("rate %q is %d, written %q", text, n, FormatRate(n))
+			}
+		}
+		if name, err := ParseName(text); err == nil {
+			if again, err := ParseName(name); err != nil || again != name {
+				t.Fatalf("name %q is %q", text, name)
+			}
+		}
+		if name := nameOf(text); name != "" {
+			if again, err := ParseName(name); err != nil || again != name {
+				t.Fatalf("comment %q gives the name %q, %v", text, name, err)
+			}
+		}
+		if p, err := ParseAddress(text); err == nil {
+			if again, err := ParseAddress(p.String()); err != nil || again != p {
+				t.Fatalf("address %q is %q", text, p)
+			}
+		}
+		if e, err := ParseExpiry(text); err == nil {
+			if again, err := ParseExpiry(FormatExpiry(e)); err != nil || !again.Equal(e) {
+				t.Fatalf("date %q is %v", text, e)
+			}
 		}
 	})
 }

@@ -3,8 +3,10 @@ package trust
 import (
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
-	"time"
 )
 
 // An option is one word before a client's key: name, or name="value".
@@ -66,46 +68,118 @@ func cutQuoted(text string) (value, rest string, err error) {
 	return "", "", errors.New("its value has no end")
 }
 
+// maxRepeated is how often an option may stand in one line that may stand there more
+// than once: each new flow may be compared with all of them.
+const maxRepeated = 256
+
+// A kind of option says what the values of that name mean.
+type kind struct {
+	name     string
+	example  string
+	repeated bool // may stand in a line more than once
+	set      func(c *Client, value string) error
+	get      func(c Client) []string // the values, none if it is not there
+}
+
+// kinds are the options that are known, in the order in which they are written.
+var kinds = []kind{
+	{"expires", "2027-01-01", false,
+		func(c *Client, value string) (err error) { c.Expires, err = ParseExpiry(value); return err },
+		func(c Client) []string {
+			if c.Expires.IsZero() {
+				return nil
+			}
+			return []string{FormatExpiry(c.Expires)}
+		}},
+	{"from", "192.0.2.0/24", true,
+		func(c *Client, value string) error { return add(&c.From, value, ParseFrom) },
+		func(c Client) []string { return texts(c.From, formatPrefix) }},
+	{"name", "laptop", false,
+		func(c *Client, value string) (err error) { c.Name, err = ParseName(value); return err },
+		func(c Client) []string {
+			if c.Name == "" {
+				return nil
+			}
+			return []string{c.Name}
+		}},
+	{"address", "10.77.0.5/24", true,
+		func(c *Client, value string) error { return c.addAddress(value) },
+		func(c Client) []string { return texts(c.Address, netip.Prefix.String) }},
+	{"allow", "10.0.0.0/8:22,443", true,
+		func(c *Client, value string) error { return add(&c.Allow, value, ParseDestination) },
+		func(c Client) []string { return texts(c.Allow, Destination.String) }},
+	{"deny", "10.0.0.0/8:22,443", true,
+		func(c *Client, value string) error { return add(&c.Deny, value, ParseDestination) },
+		func(c Client) []string { return texts(c.Deny, Destination.String) }},
+	{"flows", "256", false,
+		func(c *Client, value string) (err error) { c.Flows, err = ParseFlows(value); return err },
+		func(c Client) []string {
+			if c.Flows == 0 {
+				return nil
+			}
+			return []string{strconv.Itoa(c.Flows)}
+		}},
+	{"rate", "10M", false,
+		func(c *Client, value string) (err error) { c.Rate, err = ParseRate(value); return err },
+		func(c Client) []string {
+			if c.Rate == 0 {
+				return nil
+			}
+			return []string{FormatRate(c.Rate)}
+		}},
+}
+
+// add reads one more value of an option that may have many.
+func add[T any](list *[]T, value string, parse func(string) (T, error)) error {
+	v, err := parse(value)
+	if err != nil {
+		return err
+	}
+	*list = append(*list, v)
+	return nil
+}
+
+func texts[T any](list []T, format func(T) string) (out []string) {
+	for _, v := range list {
+		out = append(out, format(v))
+	}
+	return out
+}
+
 // apply makes the options part of the client. One that is not known may be a limit, so
 // the line cannot be used without it.
 func (c *Client) apply(options []option) error {
+	seen := make(map[string]int)
 	for _, o := range options {
-		switch {
-		case o.name != "expires":
+		at := slices.IndexFunc(kinds, func(k kind) bool { return k.name == o.name })
+		if at < 0 {
 			return fmt.Errorf("option %s is not known here", quote(o.name))
-		case !o.hasValue:
-			return errors.New(`option "expires" wants a value: expires="2027-01-01"`)
-		case !c.Expires.IsZero():
-			return errors.New(`option "expires" stands there twice`)
 		}
-		var err error
-		if c.Expires, err = ParseExpiry(o.value); err != nil {
-			return err
+		k := kinds[at]
+		seen[k.name]++
+		switch n := seen[k.name]; {
+		case !o.hasValue:
+			return fmt.Errorf("option %q wants a value: %s=%q", k.name, k.name, k.example)
+		case n > 1 && !k.repeated:
+			return fmt.Errorf("option %q stands there twice", k.name)
+		case n > maxRepeated:
+			return fmt.Errorf("option %q stands there more than %d times", k.name, maxRepeated)
+		}
+		if err := k.set(c, o.value); err != nil {
+			return fmt.Errorf("option %q: %w", k.name, err)
 		}
 	}
 	return nil
 }
 
-// ParseExpiry reads when a key ends: a day, "2027-01-01", at whose beginning in UTC it
-// does, or a moment as in RFC 3339, "2027-01-01T18:00:00+01:00". What it returns is in
-// UTC and whole seconds.
-func ParseExpiry(text string) (time.Time, error) {
-	t, err := time.Parse(time.DateOnly, text)
-	if err != nil {
-		t, err = time.Parse(time.RFC3339, text)
+// Options returns the client's options as they stand in its line, with a comma between
+// them: none if it is bound by nothing.
+func (c Client) Options() string {
+	var words []string
+	for _, k := range kinds {
+		for _, v := range k.get(c) {
+			words = append(words, k.name+`="`+v+`"`) // no value holds a quote
+		}
 	}
-	t = t.UTC().Truncate(time.Second)
-	if err != nil || t.Year() < 1970 || t.Year() > 9999 { // no zero time, and what can be written again
-		return time.Time{}, fmt.Errorf("%s is no date, such as 2027-01-01 or 2027-01-01T18:00:00Z", quote(text))
-	}
-	return t, nil
-}
-
-// FormatExpiry is the way back.
-func FormatExpiry(t time.Time) string {
-	t = t.UTC()
-	if t.Equal(t.Truncate(24 * time.Hour)) {
-		return t.Format(time.DateOnly)
-	}
-	return t.Format(time.RFC3339)
+	return strings.Join(words, ",")
 }

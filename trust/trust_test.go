@@ -232,7 +232,7 @@ func TestClientRefused(t *testing.T) {
 		{"ended this second", `expires="2026-12-31T23:59:59Z" ` + line(1), testKey(1), expired},
 		{"ended in another zone", `expires="2027-01-01T00:59:59+01:00" ` + line(1), testKey(1), expired},
 		{"ended twice", "expires=\"2020-01-01\" " + line(1) + "\nexpires=\"2021-01-01\" " + line(1), testKey(1), expired},
-		{"an option that is not known", `from="10.0.0.0/8" ` + line(1), testKey(1), stranger},
+		{"an option that is not known", `restrict="10.0.0.0/8" ` + line(1), testKey(1), stranger},
 		{"a known one and one that is not", `expires="2030-01-01",restrict ` + line(1), testKey(1), stranger},
 		{"another case", `Expires="2030-01-01" ` + line(1), testKey(1), stranger},
 		{"no date", `expires="soon" ` + line(1), testKey(1), stranger},
