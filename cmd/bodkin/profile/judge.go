@@ -1,0 +1,97 @@
+package profile
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	file "github.com/bodkin-net/bodkin/config/profile"
+)
+
+// judge asks commands what they think of a table, and returns nil if one of them would
+// run with it, else the refusal of the first, with the place in the file that it is about.
+func judge(f *file.File, t *file.Table, commands ...func() *cobra.Command) error {
+	if t.Name != file.Server && len(t.Texts(targetKey)) == 0 {
+		return &file.Error{File: f.Name, At: t.At, Reason: fmt.Sprintf("[%s] says no target", t.Name), Hint: `target = "me@gw.example.org"`}
+	}
+	var first error
+	for _, make := range commands {
+		err := judgeFor(f, t, make)
+		if err == nil {
+			return nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// users are the commands that a table is for.
+func (s *Set) users(table string) []func() *cobra.Command {
+	switch {
+	case table != file.Server:
+		return s.Clients
+	case s.Server != nil:
+		return []func() *cobra.Command{s.Server}
+	}
+	return nil
+}
+
+// maker finds what makes a command like cmd.
+func (s *Set) maker(cmd *cobra.Command, table string) []func() *cobra.Command {
+	for _, make := range s.users(table) {
+		if make().Name() == cmd.Name() {
+			return []func() *cobra.Command{make}
+		}
+	}
+	return nil
+}
+
+// judgeFor asks one command. A refusal is of the first value with which it is as it is
+// with all: what two values are about together is said of the later one.
+func judgeFor(f *file.File, t *file.Table, make func() *cobra.Command) error {
+	all := steps(t)
+	whole := try(t, all, make())
+	if whole == nil {
+		return nil
+	}
+	at := t.At
+	for i := range all {
+		if err := try(t, all[:i+1], make()); err == nil || err.Error() != whole.Error() {
+			continue
+		}
+		at = all[i].setting.At
+		if v := all[i].value; v >= 0 {
+			at = all[i].setting.Values[v].At
+		}
+		break
+	}
+	return &file.Error{File: f.Name, At: at, Reason: whole.Error(), Err: whole}
+}
+
+// try gives the steps to a command of its own, and returns what it makes of them. The
+// target is always there.
+func try(t *file.Table, steps []step, cmd *cobra.Command) error {
+	cmd.SetContext(context.Background())
+	if err := set(cmd, t, steps, nil); err != nil {
+		return err
+	}
+	if cmd.PreRunE == nil {
+		return nil
+	}
+	part := &file.Table{Name: t.Name}
+	for _, s := range steps {
+		if s.setting.Key != targetKey && (len(part.Settings) == 0 || part.Settings[len(part.Settings)-1].Key != s.setting.Key) {
+			part.Settings = append(part.Settings, file.Setting{Key: s.setting.Key})
+		}
+		if last := len(part.Settings) - 1; s.value >= 0 && s.setting.Key != targetKey {
+			part.Settings[last].Values = append(part.Settings[last].Values, s.setting.Values[s.value])
+		}
+	}
+	if target := t.Setting(targetKey); target != nil {
+		part.Settings = append(part.Settings, *target)
+	}
+	return cmd.PreRunE(cmd, arguments(cmd, part, []string{t.Name}))
+}
