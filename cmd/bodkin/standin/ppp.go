@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bodkin-net/bodkin/cmd/bodkin/detach"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/sdnotify"
 	"github.com/bodkin-net/bodkin/config/pppd"
 )
 
@@ -111,8 +112,8 @@ func pppMain(ctx context.Context, args []string, out, errw io.Writer) error {
 		}
 		return p.run(ctx, func() {
 			ready()
-			if err := tellServiceManager(); err != nil {
-				p.log.printf("%v", err)
+			if err := sdnotify.Tell(sdnotify.Ready); err != nil {
+				p.log.printf("up_%v", err)
 			}
 		})
 	}
