@@ -19,7 +19,9 @@ import (
 	"github.com/bodkin-net/bodkin/cmd/bodkin/key"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/privilege"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/probe"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/profile"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/secret"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/standin"
 	"github.com/bodkin-net/bodkin/config"
 )
@@ -50,7 +52,8 @@ It is for networks and machines that you may use. Ask their owners.`,
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errw)
-	root.AddCommand(upCommand(), statusCommand(), downCommand(), cleanCommand(), demoCommand(), farHalfCommand(), versionCommand(), manCommand())
+	profiles := &profile.Set{Clients: []func() *cobra.Command{upCommand}}
+	root.AddCommand(profiles.Teach(upCommand()), profiles.Command(), statusCommand(), downCommand(), cleanCommand(), demoCommand(), farHalfCommand(), versionCommand(), manCommand())
 	root.AddCommand(standin.PPP(), standin.Slirp(version, software()), cotty.Command(), chat.Command(), key.Command(), probe.Command(), pipeCommand())
 	root.AddCommand(
 		&cobra.Command{Use: privilege.Command, Hidden: true, Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return privilege.Serve() }},
@@ -63,6 +66,7 @@ func upCommand() *cobra.Command {
 	var u config.Up
 	var program, near, far string
 	var via, passwords, exclude, dns, allow []string
+	var secrets *secret.Sources
 	cmd := &cobra.Command{
 		Use:   "up TARGET [CIDR...]",
 		Short: "Bring a tunnel up",
@@ -110,17 +114,17 @@ the layer that failed: 10 privilege, 11 reach, 12 ssh, 13 far half, 14 link,
   bodkin up --plan me@gw.example.org
   bodkin up -d me@gw.example.org && bodkin status`,
 		Args: cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		// What a profile says is checked by this alone: it touches nothing.
+		PreRunE: func(_ *cobra.Command, args []string) (err error) {
 			if err := parseEmulators(&u, near, far); err != nil {
 				return err
 			}
-			secrets, err := parseWay(&u, args[0], via, passwords)
-			if err != nil {
+			if secrets, err = parseWay(&u, args[0], via, passwords); err != nil {
 				return err
 			}
-			if err := parseUp(&u, args, program, exclude, dns, allow); err != nil {
-				return err
-			}
+			return parseUp(&u, args, program, exclude, dns, allow)
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case u.Plan:
 				return plan(&u, cmd.OutOrStdout())
