@@ -65,6 +65,19 @@ func (h Hop) Local() bool { return h.Scheme == Cmd || h.Scheme == TTY || h.Schem
 // Address is where the hop is, "host:port", with an IPv6 address in brackets.
 func (h Hop) Address() string { return net.JoinHostPort(h.Host, strconv.Itoa(h.Port)) }
 
+// Authority is the host, with the port where that is not the scheme's own (RFC 3986,
+// section 3.2).
+func (h Hop) Authority() string {
+	host := h.Host
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	if h.Port != 0 && h.Port != ports[h.Scheme] {
+		host += ":" + strconv.Itoa(h.Port)
+	}
+	return host
+}
+
 // Web reports whether the hop is a far half behind a web server.
 func (h Hop) Web() bool { return h.Scheme == WSS || h.Scheme == WS }
 

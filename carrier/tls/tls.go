@@ -83,6 +83,10 @@ func Client(ctx context.Context, s carrier.Stream, c Config) (carrier.Stream, Pe
 	return open(ctx, s, c, true)
 }
 
+// Protocol is the name of what we speak inside (RFC 7301), for a server that speaks
+// other things at the same port.
+const Protocol = "bodkin/1"
+
 // Server accepts a connection of a Client over s, and owns s from then on. When it
 // returns without error Verify has taken the client's key, and the client is told so.
 // ctx bounds the call, not the Stream. On failure it has told the client, and s is

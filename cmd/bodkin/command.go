@@ -65,7 +65,7 @@ It is for networks and machines that you may use. Ask their owners.`,
 func upCommand() *cobra.Command {
 	var u config.Up
 	var program, near, far string
-	var via, passwords, exclude, dns, allow []string
+	var via, passwords, exclude, dns, allow, waysIn, local, forward, masquerade, back []string
 	var secrets *secret.Sources
 	cmd := &cobra.Command{
 		Use:   "up TARGET [CIDR...]",
@@ -122,6 +122,9 @@ the layer that failed: 10 privilege, 11 reach, 12 ssh, 13 far half, 14 link,
 			if secrets, err = parseWay(&u, args[0], via, passwords); err != nil {
 				return err
 			}
+			if err := parseRoles(&u, waysIn, local, forward, masquerade, back); err != nil {
+				return err
+			}
 			return parseUp(&u, args, program, exclude, dns, allow)
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -149,8 +152,14 @@ the layer that failed: 10 privilege, 11 reach, 12 ssh, 13 far half, 14 link,
 	f.StringArrayVarP(&exclude, "exclude", "x", nil, "`CIDR` that does not go through the tunnel (repeat for more)")
 	f.StringArrayVar(&dns, "dns", []string{"auto"}, "names: auto, off, the `ADDR`ess of a resolver, or a domain (repeat for more)")
 	f.StringVar(&u.Name, "name", "bodkin0", "what to call the tunnel and its device")
-	f.StringVar(&near, "near", "tun", "this side's `EMULATOR`: tun, nat, pppd, slirp, 'pppd OPTIONS', 'slirp OPTIONS', 'cmd:...', 'tty:...'")
+	f.StringVar(&near, "near", "tun", "this side's `EMULATOR`: tun, nat, socks, pppd, slirp, 'pppd OPTIONS', 'slirp OPTIONS', 'cmd:...', 'tty:...'")
 	f.StringVar(&far, "far", "nat", "the far side's `EMULATOR`, the same; nothing of bodkin's is put there for a foreign one")
+	f.StringArrayVarP(&waysIn, "redirect", "R", nil, "`WAY` in past a NAT, at the side that is one: PORT, [ADDR:]PORT:HOST:PORT, with udp: before it for datagrams; on loopback unless said (repeat for more)")
+	f.StringArrayVarP(&local, "local", "L", nil, "with --near socks: `WAY` out, [ADDR:]PORT:HOST:PORT, with udp: before it for datagrams (repeat for more)")
+	f.StringArrayVar(&forward, "forward", nil, "let the kernel of a `SIDE` with tun, near or far, pass packets on between the tunnel and its networks")
+	f.StringArrayVar(&masquerade, "masquerade", nil, "the same, under that `SIDE`'s own address")
+	f.StringArrayVar(&back, "back", nil, "`CIDR` of this side that the far side's kernel interface routes here (repeat for more)")
+	f.BoolVar(&u.Stand, "stand", false, "dial again whenever the link to the far side dies")
 	f.BoolVar(&u.Once, "once", false, "do not dial again when the link to a foreign emulator dies")
 	f.StringVar(&u.Record, "record", "", "`FILE` that takes all octets of the link to a foreign emulator, for pppdump(8); passwords too")
 	f.StringVar(&u.FarBinary, "far-binary", "", "`FILE`: a bodkin for the far side's system")
@@ -158,8 +167,11 @@ the layer that failed: 10 privilege, 11 reach, 12 ssh, 13 far half, 14 link,
 	f.BoolVar(&u.Plan, "plan", false, "print every change to the machine, and make none")
 	f.BoolVarP(&u.Detach, "detach", "d", false, "return once the tunnel carries packets, and let it run")
 	f.CountVarP(&u.Verbose, "verbose", "v", "say more; twice: what ssh says too")
-	for _, side := range []string{"near", "far"} {
-		cmd.RegisterFlagCompletionFunc(side, cobra.FixedCompletions([]string{"tun", "nat", "pppd", "slirp", "cmd:", "tty:"}, cobra.ShellCompDirectiveNoFileComp))
+	emulators := []string{"tun", "nat", "pppd", "slirp", "cmd:", "tty:"}
+	cmd.RegisterFlagCompletionFunc("near", cobra.FixedCompletions(append([]string{"socks"}, emulators...), cobra.ShellCompDirectiveNoFileComp))
+	cmd.RegisterFlagCompletionFunc("far", cobra.FixedCompletions(emulators, cobra.ShellCompDirectiveNoFileComp))
+	for _, side := range []string{"forward", "masquerade"} {
+		cmd.RegisterFlagCompletionFunc(side, cobra.FixedCompletions([]string{"near", "far"}, cobra.ShellCompDirectiveNoFileComp))
 	}
 	cmd.RegisterFlagCompletionFunc("become", cobra.FixedCompletions([]string{"su", "sudo"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.RegisterFlagCompletionFunc("line", cobra.FixedCompletions([]string{"auto", "clean", "escape", "armour"}, cobra.ShellCompDirectiveNoFileComp))
@@ -174,6 +186,33 @@ func parseEmulators(u *config.Up, near, far string) (err error) {
 		return err
 	}
 	u.Far, err = config.ParseEmulator("--far", far)
+	return err
+}
+
+// parseRoles reads what the two sides do for each other besides.
+func parseRoles(u *config.Up, waysIn, local, forward, masquerade, back []string) (err error) {
+	for _, list := range []struct {
+		flag  string
+		texts []string
+		into  *[]config.WayIn
+	}{{"-R", waysIn, &u.WaysIn}, {"-L", local, &u.Local}} {
+		for _, text := range list.texts {
+			w, err := config.ParseWayIn(list.flag, text)
+			if err != nil {
+				return err
+			}
+			*list.into = append(*list.into, w)
+		}
+	}
+	if u.ForwardNear.Masquerade, u.ForwardFar.Masquerade, err = config.ParseSides("--masquerade", masquerade); err != nil {
+		return err
+	}
+	if u.ForwardNear.Forward, u.ForwardFar.Forward, err = config.ParseSides("--forward", forward); err != nil {
+		return err
+	}
+	u.ForwardNear.Forward = u.ForwardNear.Forward || u.ForwardNear.Masquerade
+	u.ForwardFar.Forward = u.ForwardFar.Forward || u.ForwardFar.Masquerade
+	u.Back, err = parsePrefixes(back)
 	return err
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 
 	"github.com/bodkin-net/bodkin/cmd/bodkin/addresses"
@@ -48,6 +49,15 @@ func (n *near) hello() native.Hello {
 	}
 	if n.config.Far.Kind == config.Tun {
 		h.Asks |= native.AskKernel
+		if n.config.Near.Reaches() {
+			h.Routes = n.config.Back
+		}
+		if n.config.ForwardFar.Forward {
+			h.Asks |= native.AskForward
+		}
+		if n.config.ForwardFar.Masquerade {
+			h.Asks |= native.AskMasquerade
+		}
 	}
 	if n.config.Far.Kind == config.NAT {
 		if n.config.AllowHost {
@@ -56,8 +66,28 @@ func (n *near) hello() native.Hello {
 		if n.config.AllowLink {
 			h.Asks |= native.AskLinkLocal
 		}
+		if h.WaysIn = n.waysIn(); len(h.WaysIn) > 0 {
+			h.Asks |= native.AskWaysIn
+		}
 	}
 	return h
+}
+
+// waysEnd is where a way in leads, for people.
+func waysEnd(w config.WayIn) string {
+	if w.Host == "" {
+		return fmt.Sprintf("port %d", w.Port)
+	}
+	return w.To().String()
+}
+
+// waysIn are the ways past the NAT of whichever side has one.
+func (n *near) waysIn() []native.WayIn {
+	var list []native.WayIn
+	for _, w := range n.config.WaysIn {
+		list = append(list, native.WayIn{UDP: w.UDP, Listen: w.Listen, To: w.To()})
+	}
+	return list
 }
 
 // makeNAT makes this side's userspace NAT: the far side's programs connect out of
@@ -65,13 +95,17 @@ func (n *near) hello() native.Hello {
 func (n *near) makeNAT(context.Context) error {
 	nat, err := usernat.New(usernat.Config{
 		MTU: n.agreed.MTU, DNS: n.mine.DNS, Host: n.mine.Peer,
-		Allow: usernat.Policy{Host: n.config.AllowHost, LinkLocal: n.config.AllowLink},
+		Redirect: farside.WaysIn(n.waysIn(), n.mine.Local),
+		Allow:    usernat.Policy{Host: n.config.AllowHost, LinkLocal: n.config.AllowLink},
 	})
 	if err != nil {
 		return report.At(report.Device, err, "")
 	}
 	n.port = nat
 	n.voice.done(report.Device, "a userspace NAT here, for %s there", joinText(n.agreed.Peer))
+	for _, w := range n.config.WaysIn {
+		n.voice.note("%v here leads to %v there", w.Listen, waysEnd(w))
+	}
 	for _, text := range nat.Notes() {
 		n.voice.note("%s", text)
 	}

@@ -44,7 +44,8 @@ func (n *near) prove(ctx context.Context) error {
 			return n.privileged.Control(network, address, raw)
 		},
 	}
-	if n.config.Target.Scheme == config.SSH || n.config.Target.Scheme == config.TCP {
+	switch n.config.Target.Scheme {
+	case config.SSH, config.TCP, config.Served:
 		return nil
 	}
 	if n.config.Far.Foreign() {
@@ -68,6 +69,8 @@ func (n *near) connectInside(ctx context.Context) error {
 	switch {
 	case t.Shell():
 		err = n.startInShell(ctx)
+	case t.Web():
+		n.stream, err = n.passage.Web(ctx, t)
 	default:
 		n.stream, err = n.passage.Reach(ctx, t.Address(), t.Scheme)
 	}
@@ -80,7 +83,11 @@ func (n *near) connectInside(ctx context.Context) error {
 	}
 	n.findOutside()
 	rate := 0.0
-	if t.Scheme != config.TLS {
+	identity := n.identity
+	if t.Scheme == config.TLS {
+		identity.NextProtos = []string{tls.Protocol} // beside the web's, at the same port
+	}
+	if t.Scheme != config.TLS && !t.Web() {
 		s, m, err := line.Dial(ctx, n.stream, line.Options{Coding: coding(n.config.Coding), Log: n.lineLog})
 		if err != nil {
 			return n.refine(report.Line, err)
@@ -91,7 +98,7 @@ func (n *near) connectInside(ctx context.Context) error {
 	}
 	shaking, stop := context.WithTimeout(ctx, cmp.Or(n.config.Silence, way.HandshakeTime)+carrier.Stream{Rate: rate}.Patience())
 	defer stop()
-	s, peer, err := tls.Client(shaking, n.stream, n.identity)
+	s, peer, err := tls.Client(shaking, n.stream, identity)
 	if err != nil {
 		return n.refine(report.Key, unanswered(t, err))
 	}
@@ -108,12 +115,12 @@ func (n *near) connectInside(ctx context.Context) error {
 
 // unanswered says whose fault it may be that no TLS came about, and what to try.
 func unanswered(t config.Hop, err error) error {
-	hint := "check that `bodkin far --listen` waits at " + t.Address()
+	hint := "check that `bodkin serve` or `bodkin far --listen` waits at " + t.Address()
 	var silence *carrier.SilenceError
 	switch {
-	case t.Scheme != config.TLS && errors.Is(err, tls.ErrDamaged):
+	case t.Scheme != config.TLS && !t.Web() && errors.Is(err, tls.ErrDamaged):
 		return report.At(report.Line, err, "insist on another coding: --line armour; or look at what the way does since it was measured")
-	case t.Scheme != config.TLS:
+	case t.Scheme != config.TLS && !t.Web():
 		return err
 	case errors.As(err, &silence):
 		return report.At(report.Dialogue, err, hint)
@@ -212,6 +219,9 @@ func (n *near) shellOptions() farhalf.Options {
 // findOutside learns what the way goes out of this machine by: our own socket stays
 // outside by its mark, and the sockets of other programs by their addresses.
 func (n *near) findOutside() {
+	if n.redialling { // it goes where it went before
+		return
+	}
 	socket, pids := n.passage.Outside()
 	n.course.marked = nil
 	if socket.IsValid() {

@@ -150,6 +150,9 @@ func (n *near) connect(ctx context.Context) error {
 		return n.refine(report.FarHalf, err)
 	}
 	n.started(result)
+	if n.redialling {
+		return nil
+	}
 	return n.findPeers()
 }
 
@@ -165,10 +168,10 @@ func (n *near) sent(done, total int64) { n.voice.progress("far half sent", done,
 // started says how the far half was started.
 func (n *near) started(r farhalf.Result) {
 	if r.Uploaded {
-		n.voice.done(report.FarHalf, "put into %s there, %.1f MB on the way", r.Directory, float64(r.Octets)/1e6)
+		n.done(report.FarHalf, "put into %s there, %.1f MB on the way", r.Directory, float64(r.Octets)/1e6)
 		return
 	}
-	n.voice.done(report.FarHalf, "was there already")
+	n.done(report.FarHalf, "was there already")
 }
 
 // connectTCP dials a far half that listens on a bare port, for measurements.
@@ -192,12 +195,48 @@ func (n *near) connectTCP(ctx context.Context) error {
 
 // openLink says hello to the far half and learns the tunnel's addresses.
 func (n *near) openLink(ctx context.Context) (err error) {
+	first, agreed, err := n.openNative(ctx)
+	if err != nil {
+		return err
+	}
+	n.agreed = agreed
+	var l link = first
+	if n.config.Stand {
+		kept := &keptLink{Port: first, now: first, stream: n.stream}
+		n.keep(ctx, kept, n.redialNative)
+		l = kept
+	}
+	n.set(func(s *Status) {
+		n.link = l
+		s.Carrier, s.Line = n.course.text, n.course.line
+		s.Encrypted, s.Authenticated = n.course.encrypted, n.course.authenticated
+		s.Far, s.FarHalf = first.peer.Emulator.String(), first.peer.Software
+		s.Addresses, s.MTU = agreed.Local, agreed.MTU
+		s.Warnings = append(s.Warnings, first.peer.Notes...)
+	})
+	for _, text := range first.peer.Notes {
+		n.voice.note("the far side says: %s", text)
+	}
+	return nil
+}
+
+// redialNative makes the connection to the far half anew, and a link on it.
+func (n *near) redialNative(ctx context.Context) (link, carrier.Stream, tunnel.Agreed, error) {
+	if err := n.connect(ctx); err != nil {
+		return nil, n.stream, tunnel.Agreed{}, err
+	}
+	l, agreed, err := n.openNative(ctx)
+	return l, n.stream, agreed, err
+}
+
+// openNative opens a link to the far half on the connection that there is.
+func (n *near) openNative(ctx context.Context) (nativeLink, tunnel.Agreed, error) {
 	mine := n.hello()
 	began := time.Now()
 	l, peer, agreed, err := native.Open(ctx, n.stream, mine)
 	if err != nil {
 		if isDamage(err) {
-			return broke(report.Link, err)
+			return nativeLink{}, agreed, broke(report.Link, err)
 		}
 		err = n.refine(report.Link, err)
 		switch {
@@ -207,30 +246,17 @@ func (n *near) openLink(ctx context.Context) (err error) {
 		case carrier.IsClosed(err):
 			err = report.At(report.Link, err, hintAgain)
 		}
-		return err
+		return nativeLink{}, agreed, err
 	}
-	took := time.Since(began)
 	switch {
 	case !n.config.Near.Reaches():
 		agreed.Local, agreed.Peer = hostPrefixes(n.mine.Peer), addrsOf(n.mine.Local)
 	case len(agreed.Local) == 0:
 		l.Close()
-		return report.At(report.Addresses, errors.New("the far side gives no address"), "")
+		return nativeLink{}, agreed, report.At(report.Addresses, errors.New("the far side gives no address"), "")
 	}
-	n.agreed = agreed
-	n.set(func(s *Status) {
-		n.link = nativeLink{l}
-		s.Carrier, s.Line = n.course.text, n.course.line
-		s.Encrypted, s.Authenticated = n.course.encrypted, n.course.authenticated
-		s.Far, s.FarHalf = peer.Emulator.String(), peer.Software
-		s.Addresses, s.MTU = agreed.Local, agreed.MTU
-		s.Warnings = append(s.Warnings, peer.Notes...)
-	})
-	n.voice.done(report.Link, "%s, answers in %.1f ms", peer.Software, float64(took.Microseconds())/1000)
-	for _, text := range peer.Notes {
-		n.voice.note("the far side says: %s", text)
-	}
-	return nil
+	n.done(report.Link, "%s, answers in %.1f ms", peer.Software, float64(time.Since(began).Microseconds())/1000)
+	return nativeLink{l, peer}, agreed, nil
 }
 
 // makeDevice makes the network device.

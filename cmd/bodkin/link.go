@@ -23,7 +23,10 @@ type link interface {
 }
 
 // A nativeLink is the link to our own far half.
-type nativeLink struct{ *native.Link }
+type nativeLink struct {
+	*native.Link
+	peer native.Hello
+}
 
 func (l nativeLink) count(s *Status) {
 	c := l.Stats()
@@ -39,13 +42,30 @@ func (l nativeLink) farewell(asked bool) {
 	l.CloseWith(native.CloseEnding, "")
 }
 
-// A keptLink is the link to a foreign program: one PPP link after another, as
-// often as the way there breaks.
+// A pppLink is the link to a foreign program.
+type pppLink struct{ *ppp.Link }
+
+func (l pppLink) count(s *Status) {
+	c := l.Stats()
+	s.PacketsIn, s.PacketsOut, s.OctetsIn, s.OctetsOut, s.Dropped = c.PacketsIn, c.PacketsOut, c.OctetsIn, c.OctetsOut, c.Dropped
+	s.RoundTripMS = float64(c.RoundTrip.Microseconds()) / 1000
+}
+
+func (l pppLink) farewell(asked bool) {
+	reason := "the tunnel ends"
+	if asked {
+		reason = "the user asked"
+	}
+	l.Terminate(reason)
+}
+
+// A keptLink is one link after another to the same far side, as often as the way there
+// breaks.
 type keptLink struct {
 	tunnel.Port // of the present link, or of a Keeper of them
 
 	mu      sync.Mutex
-	now     *ppp.Link
+	now     link
 	stream  carrier.Stream // below now
 	leaving bool           // no further link is wanted
 }
@@ -55,7 +75,7 @@ var errLeaving = fmt.Errorf("the tunnel is being taken down: %w", tunnel.ErrGive
 
 // use makes p the present link, over s. It reports false, and ends p, when none
 // is wanted any more.
-func (l *keptLink) use(p *ppp.Link, s carrier.Stream) bool {
+func (l *keptLink) use(p link, s carrier.Stream) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.leaving {
@@ -69,9 +89,7 @@ func (l *keptLink) use(p *ppp.Link, s carrier.Stream) bool {
 func (l *keptLink) count(s *Status) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c := l.now.Stats()
-	s.PacketsIn, s.PacketsOut, s.OctetsIn, s.OctetsOut, s.Dropped = c.PacketsIn, c.PacketsOut, c.OctetsIn, c.OctetsOut, c.Dropped
-	s.RoundTripMS = float64(c.RoundTrip.Microseconds()) / 1000
+	l.now.count(s)
 }
 
 func (l *keptLink) farewell(asked bool) {
@@ -79,17 +97,17 @@ func (l *keptLink) farewell(asked bool) {
 	l.leaving = true
 	now := l.now
 	l.mu.Unlock()
-	reason := "the tunnel ends"
-	if asked {
-		reason = "the user asked"
-	}
-	now.Terminate(reason)
+	now.farewell(asked)
 	l.Close()
 }
 
+// A redial opens another link to the far side, and says what was agreed upon.
+type redial func(ctx context.Context) (link, carrier.Stream, tunnel.Agreed, error)
+
 // keep has the link dialled again when it dies. What the far side gave must be the same again:
 // the machine, and the connections inside, have those addresses.
-func (n *near) keep(ctx context.Context, l *keptLink) {
+func (n *near) keep(ctx context.Context, l *keptLink, dial redial) {
+	n.redialling = true
 	agreed := n.agreed
 	died := time.Time{}
 	l.Port = tunnel.Keep(context.WithoutCancel(ctx), l.now, func(ctx context.Context) (tunnel.Port, error) {
@@ -102,7 +120,7 @@ func (n *near) keep(ctx context.Context, l *keptLink) {
 		old.Close() // whatever is left of the way there
 		ctx, cancel := context.WithTimeout(ctx, redialTimeout)
 		defer cancel()
-		p, s, err := n.dialProgram(ctx, agreed)
+		p, s, a, err := dial(ctx)
 		if err != nil {
 			var refused *carrier.RefusedError
 			if errors.As(err, &refused) {
@@ -110,8 +128,8 @@ func (n *near) keep(ctx context.Context, l *keptLink) {
 			}
 			return nil, err
 		}
-		if a := p.Agreed(); !slices.Equal(a.Local, agreed.Local) {
-			p.Terminate("other addresses than before")
+		if !slices.Equal(a.Local, agreed.Local) {
+			p.farewell(false)
 			s.Close()
 			return nil, fmt.Errorf("the far side gives the address %s now, and gave %s before: %w", joinText(a.Local), joinText(agreed.Local), tunnel.ErrGiveUp)
 		}

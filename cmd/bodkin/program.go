@@ -65,10 +65,15 @@ func (n *near) openProgram(ctx context.Context) error {
 	if n.config.Near.Kind == config.Tun {
 		n.sayWhatStays()
 	}
-	l := &keptLink{Port: p, now: p, stream: s}
-	if !n.config.Once {
-		n.redialling = true
-		n.keep(ctx, l)
+	l := &keptLink{Port: p, now: pppLink{p}, stream: s}
+	if before := n.agreed; !n.config.Once {
+		n.keep(ctx, l, func(ctx context.Context) (link, carrier.Stream, tunnel.Agreed, error) {
+			p, s, err := n.dialProgram(ctx, before)
+			if err != nil {
+				return nil, s, tunnel.Agreed{}, err
+			}
+			return pppLink{p}, s, p.Agreed(), nil
+		})
 	}
 	n.set(func(st *Status) {
 		n.link = l

@@ -29,6 +29,7 @@ import (
 	"github.com/bodkin-net/bodkin/carrier/tcp"
 	"github.com/bodkin-net/bodkin/carrier/telnet"
 	"github.com/bodkin-net/bodkin/carrier/tls"
+	"github.com/bodkin-net/bodkin/carrier/websocket"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/secret"
 	"github.com/bodkin-net/bodkin/config"
@@ -189,6 +190,21 @@ func (w *Way) telnet(h config.Hop, passive bool) carrier.Hop {
 func (w *Way) Telnet(ctx context.Context, h config.Hop) (carrier.Stream, error) {
 	w.begin()
 	return w.reach(w.Hops, h.Address(), h.Scheme).Then(w.telnet(h, false))(ctx)
+}
+
+// Web leads behind the web server h, to what answers WebSocket at its path. Who the web
+// server is matters not: what goes there proves itself inside.
+func (w *Way) Web(ctx context.Context, h config.Hop) (carrier.Stream, error) {
+	w.begin()
+	dial := w.reach(w.Hops, h.Address(), h.Scheme)
+	if h.Scheme == config.WSS {
+		dial = dial.Then(tls.Wrapped(h.Host))
+	}
+	s, err := dial.Then(websocket.Hop(h.Authority(), h.Path, nil))(ctx)
+	if err == nil {
+		w.done(report.Proxy, "%s leads on from its %s", h.Place(), h.Path)
+	}
+	return s, err
 }
 
 // settled returns s, on telnet, once its options are agreed upon.
