@@ -47,7 +47,8 @@ var rules = []struct {
 	{"link/ppp/hdlc", nil},
 	{"link/ppp", []string{"tunnel", "carrier", "link/ppp/hdlc"}},
 	{"link/*", []string{"tunnel", "carrier"}},
-	{"endpoint/*", []string{"tunnel"}},
+	{"endpoint/netstack", []string{"tunnel"}},
+	{"endpoint/*", []string{"tunnel", "endpoint/netstack"}},
 	{"tunnel", nil},
 }
 

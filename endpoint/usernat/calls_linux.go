@@ -29,37 +29,6 @@ func base(b []byte) unsafe.Pointer {
 	return unsafe.Pointer(&b[0])
 }
 
-// read reads from a non-blocking socket.
-func read(fd int, b []byte) (int, error) {
-	for {
-		n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(base(b)), uintptr(len(b)))
-		if errno != unix.EINTR {
-			return int(n), asError(errno)
-		}
-	}
-}
-
-// write writes to a socket what it takes at once.
-func write(fd int, b []byte) (int, error) {
-	for {
-		n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(base(b)), uintptr(len(b)), unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT, 0, 0)
-		if errno != unix.EINTR {
-			return int(n), asError(errno)
-		}
-	}
-}
-
-// peek returns how many octets wait at a socket, up to peekSize, without copying
-// any; 0 is the end. One call tells what FIONREAD and a read would.
-func peek(fd int) (int, error) {
-	for {
-		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), 0, peekSize, unix.MSG_PEEK|unix.MSG_TRUNC|unix.MSG_DONTWAIT, 0, 0)
-		if errno != unix.EINTR {
-			return int(n), asError(errno)
-		}
-	}
-}
-
 // receive takes one message from a connected socket, or from its error queue.
 func receive(fd int, data, control []byte, flags int) (n, controlLen int, err error) {
 	var m unix.Msghdr

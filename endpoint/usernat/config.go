@@ -4,11 +4,11 @@
 // what comes back goes out of the Port as packets. It needs no privilege.
 //
 // The way of a packet in: WritePackets parses it (packet.go), joins fragments
-// (reassembly.go), asks the policy (policy.go), and hands TCP to a gVisor stack
-// that speaks nothing else (link.go, tcp.go, pump.go), UDP and ICMP echo to
-// sockets of their own (flows.go, udp.go, echo.go) and questions for the DNS
-// addresses to the host's resolvers (dns.go). The way out: all of these write
-// their packets into one outlet (outlet.go), from which ReadPackets takes them.
+// (reassembly.go), asks the policy (policy.go), and hands TCP to a netstack that
+// speaks nothing else (tcp.go), UDP and ICMP echo to sockets of their own
+// (sockets.go, udp.go, echo.go) and questions for the DNS addresses to the host's
+// resolvers (dns.go). The way out: all of these write their packets into the
+// netstack's Outlet, from which ReadPackets takes them.
 // Others come in by a redirection alone: connections by inward.go, datagrams by
 // visitor.go.
 //

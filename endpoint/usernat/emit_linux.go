@@ -13,15 +13,15 @@ import (
 func (n *NAT) emit(src, dst netip.Addr, proto, ttl uint8, head, data []byte, gso tunnel.Offload, wait bool) {
 	ip := headerLenOf(src)
 	length := len(head) + len(data)
-	if gso.Type != tunnel.GSONone || ip+length <= int(n.mtu.Load()) {
-		b, ok := n.out.reserve(ip+length, wait)
+	if gso.Type != tunnel.GSONone || ip+length <= n.stack.MTU() {
+		b, ok := n.stack.Out.Reserve(ip+length, wait)
 		if !ok {
 			n.count.droppedFull.Add(1)
 			return
 		}
 		putHeader(b, src, dst, proto, ttl, length, uint16(n.ids.Add(1)))
 		copy(b[ip+copy(b[ip:], head):], data)
-		n.out.commit(b, gso)
+		n.stack.Out.Commit(b, gso)
 		return
 	}
 	n.emitFragments(src, dst, proto, ttl, head, data, wait)
@@ -36,12 +36,12 @@ func (n *NAT) emitFragments(src, dst netip.Addr, proto, ttl uint8, head, data []
 	if src.Is6() {
 		extra = 8
 	}
-	most := (int(n.mtu.Load()) - ip - extra) &^ 7
+	most := (n.stack.MTU() - ip - extra) &^ 7
 	id := n.ids.Add(1)
 	for at := 0; at < len(whole); at += most {
 		piece := whole[at:min(at+most, len(whole))]
 		more := at+len(piece) < len(whole)
-		b, ok := n.out.reserve(ip+extra+len(piece), wait)
+		b, ok := n.stack.Out.Reserve(ip+extra+len(piece), wait)
 		if !ok {
 			n.count.droppedFull.Add(1)
 			return
@@ -54,6 +54,6 @@ func (n *NAT) emitFragments(src, dst netip.Addr, proto, ttl uint8, head, data []
 			putFragment4(b, at, more)
 		}
 		copy(b[ip+extra:], piece)
-		n.out.commit(b, tunnel.Offload{})
+		n.stack.Out.Commit(b, tunnel.Offload{})
 	}
 }

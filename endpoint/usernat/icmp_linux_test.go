@@ -70,8 +70,8 @@ func TestErrorsNotAnswered(t *testing.T) {
 		packet[20] = unreachable4
 		n.sendError(&h, packet, noHost)
 	}
-	if len(n.out.filling.packets) != 0 {
-		t.Errorf("%d answers", len(n.out.filling.packets))
+	if k := n.stack.Out.Waiting(); k != 0 {
+		t.Errorf("%d answers", k)
 	}
 }
 
@@ -190,13 +190,10 @@ func FuzzTake(f *testing.F) {
 		if !bytes.Equal(packet, before) {
 			t.Fatal("the packet has changed")
 		}
-		n.out.mu.Lock()
-		ready := len(n.out.filling.packets) + len(n.out.draining.packets) - n.out.taken
-		n.out.mu.Unlock()
-		if ready == 0 {
+		if n.stack.Out.Waiting() == 0 {
 			return
 		}
-		var out [slabPackets]tunnel.Packet
+		var out [2 * tunnel.BatchSize]tunnel.Packet
 		k, err := n.ReadPackets(out[:])
 		if err != nil {
 			t.Fatal(err)

@@ -9,11 +9,10 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
+
+	"github.com/bodkin-net/bodkin/endpoint/netstack"
 )
 
 // An inlet is a redirection that listens.
@@ -116,7 +115,7 @@ func (i *inletTCP) serve(outer *net.TCPConn) {
 		outer.SetLinger(0)
 		outer.Close()
 	}
-	if n.conns.over() {
+	if n.stack.Full() {
 		n.count.memory.Add(1)
 		refuse()
 		return
@@ -127,44 +126,28 @@ func (i *inletTCP) serve(outer *net.TCPConn) {
 		return
 	}
 	defer n.leave()
-	c := newConn(n, outer)
-	ep := n.dialInside(&c.wq, i.from, i.r.To)
+	c := n.stack.NewConn(outer)
+	ep := n.dialInside(&c.WQ, i.from, i.r.To)
 	if ep == nil {
 		refuse()
 		return
 	}
 	n.count.inwardTCP.Add(1)
-	c.run(ep)
+	c.Run(ep)
 }
 
 // dialInside connects to to at the inner side, from a free port of from. The
 // result is nil if that does not succeed: what the inner side said, or that it
 // said nothing, makes no difference to anyone.
 func (n *NAT) dialInside(wq *waiter.Queue, from netip.Addr, to netip.AddrPort) tcpip.Endpoint {
-	proto := ipv4.ProtocolNumber
-	if from.Is6() {
-		proto = ipv6.ProtocolNumber
-	}
-	ep, terr := n.stack.NewEndpoint(tcp.ProtocolNumber, proto, wq)
+	ep, local, terr := n.stack.Bind(from, wq)
 	if terr != nil {
-		return nil
-	}
-	entry, changed := waiter.NewChannelEntry(waiter.WritableEvents | waiter.EventHUp | waiter.EventErr)
-	wq.EventRegister(&entry)
-	defer wq.EventUnregister(&entry)
-	if terr = ep.Bind(tcpip.FullAddress{NIC: nicID, Addr: addressOf(from)}); terr != nil {
 		n.count.limit.Add(1) // all ports are taken
-		ep.Close()
-		return nil
-	}
-	local, terr := ep.GetLocalAddress()
-	if terr != nil {
-		ep.Close()
 		return nil
 	}
 	id := stack.TransportEndpointID{
-		LocalAddress: local.Addr, LocalPort: local.Port,
-		RemoteAddress: addressOf(to.Addr()), RemotePort: to.Port(),
+		LocalAddress: netstack.AddressOf(from), LocalPort: local.Port(),
+		RemoteAddress: netstack.AddressOf(to.Addr()), RemotePort: to.Port(),
 	}
 	d, err := n.dials.begin(n.ctx, id, time.Now())
 	if err != nil {
@@ -173,22 +156,8 @@ func (n *NAT) dialInside(wq *waiter.Queue, from netip.Addr, to netip.AddrPort) t
 		return nil
 	}
 	defer n.dials.end(id, d)
-	terr = ep.Connect(tcpip.FullAddress{NIC: nicID, Addr: id.RemoteAddress, Port: id.RemotePort})
-	if _, started := terr.(*tcpip.ErrConnectStarted); started {
-		select {
-		case <-changed:
-			terr = ep.LastError()
-		case <-d.ctx.Done():
-			terr = &tcpip.ErrTimeout{}
-		}
-	}
-	if terr != nil {
-		ep.Abort()
-		ep.Close()
+	if n.stack.Connect(d.ctx, ep, wq, to) != nil {
 		return nil
 	}
 	return ep
 }
-
-// addressOf turns our address into the stack's.
-func addressOf(a netip.Addr) tcpip.Address { return tcpip.AddrFromSlice(a.AsSlice()) }

@@ -10,9 +10,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
+	"github.com/bodkin-net/bodkin/endpoint/netstack"
 	"github.com/bodkin-net/bodkin/tunnel"
 )
 
@@ -25,15 +25,11 @@ type NAT struct {
 	resolvers    func() []netip.AddrPort
 	own          ownAddresses
 
-	out       *outlet
-	mtu       atomic.Int32
 	inlets    []inlet
 	visitors  visitors
-	stack     *stack.Stack
-	link      *link
+	stack     *netstack.Stack
 	forwarder *tcp.Forwarder
 	dials     dials
-	conns     conns
 	sockets   *sockets
 	queries   chan struct{} // a place for each DNS query on its way
 	ids       atomic.Uint32 // of the packets made here (RFC 791, section 3.2)
@@ -79,13 +75,11 @@ func New(c Config) (*NAT, error) {
 		host:      make(map[netip.Addr]bool),
 		resolvers: c.Resolvers,
 		own:       ownAddresses{list: net.InterfaceAddrs},
-		out:       newOutlet(),
 		queries:   make(chan struct{}, maxQueries),
 		visitors:  visitors{m: make(map[flowKey]*visitor)},
 		done:      make(chan struct{}),
 		refused:   teller{to: c.Refused},
 	}
-	n.mtu.Store(int32(c.MTU))
 	if n.resolvers == nil {
 		n.resolvers = (&resolvConf{path: "/etc/resolv.conf"}).resolvers
 	}
@@ -98,12 +92,14 @@ func New(c Config) (*NAT, error) {
 		n.speakFrom(a)
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
-	if n.stack, n.link, err = newStack(n); err != nil {
+	n.stack, err = netstack.New(netstack.Options{MTU: c.MTU, Buffered: c.Limits.Buffered, OverMemory: n.overMemory})
+	if err != nil {
 		n.cancel()
 		return nil, err
 	}
 	if n.sockets, err = newSockets(n); err != nil {
 		n.cancel()
+		n.stack.Close()
 		n.stack.Destroy()
 		return nil, err
 	}
@@ -113,6 +109,7 @@ func New(c Config) (*NAT, error) {
 			n.closeInlets()
 			n.cancel()
 			n.sockets.epoll.Close()
+			n.stack.Close()
 			n.stack.Destroy()
 			return nil, err
 		}
@@ -121,12 +118,10 @@ func New(c Config) (*NAT, error) {
 	n.sockets.ping.probe()
 	n.ids.Store(rand.Uint32())
 	n.dials.limit = c.Limits.Dials
-	n.conns.limit = int64(c.Limits.Buffered)
 	// The forwarder's own bound must never bite: ours says why it refuses.
-	n.forwarder = tcp.NewForwarder(n.stack, receiveBuffer, 2*c.Limits.Flows, n.serveTCP)
-	n.stack.SetTransportProtocolHandler(tcp.ProtocolNumber, n.newTCP)
+	n.forwarder = tcp.NewForwarder(n.stack.GVisor(), netstack.ReceiveBuffer, 2*c.Limits.Flows, n.serveTCP)
+	n.stack.GVisor().SetTransportProtocolHandler(tcp.ProtocolNumber, n.newTCP)
 	n.start(n.sockets.run)
-	n.start(n.audit)
 	for _, i := range n.inlets {
 		n.start(i.run)
 	}
@@ -140,7 +135,7 @@ func (n *NAT) SetMTU(mtu int) error {
 	if err := checkMTU(mtu); err != nil {
 		return err
 	}
-	n.mtu.Store(int32(mtu))
+	n.stack.SetMTU(mtu)
 	return nil
 }
 
@@ -162,13 +157,13 @@ func (n *NAT) speakFrom(a netip.Addr) {
 // completed, and the super-packets of UDP go out by UDP_SEGMENT.
 func (n *NAT) Caps() tunnel.Caps {
 	return tunnel.Caps{
-		MTU:      int(n.mtu.Load()),
+		MTU:      n.stack.MTU(),
 		Offloads: tunnel.OffloadChecksum | tunnel.OffloadTSO4 | tunnel.OffloadTSO6 | tunnel.OffloadUSO,
 	}
 }
 
 // ReadPackets implements tunnel.Port.
-func (n *NAT) ReadPackets(p []tunnel.Packet) (int, error) { return n.out.read(p) }
+func (n *NAT) ReadPackets(p []tunnel.Packet) (int, error) { return n.stack.Out.ReadPackets(p) }
 
 // WritePackets implements tunnel.Port. It never waits for a socket: what one has
 // no room for is dropped, as a router would (UDP), or held back by the
@@ -206,7 +201,7 @@ func (n *NAT) take(p *tunnel.Packet, now time.Time) {
 		n.tell(RefusalSource, &h, nil)
 		return
 	}
-	if h.src.Is6() && n.mtu.Load() < minMTU6 {
+	if h.src.Is6() && n.stack.MTU() < minMTU6 {
 		n.count.other.Add(1)
 		return
 	}
@@ -339,11 +334,9 @@ func (n *NAT) Close() error {
 	n.mu.Unlock()
 
 	n.cancel()       // ends dials and queries
-	n.out.close()    // frees what waits for room, the stack's goroutines among them
 	n.sockets.wake() // ends their loop
 	n.closeInlets()  // nobody comes in any more
-	n.conns.reset()  // ends the pumps
-	n.stack.Close()  // ends handshakes, and what its goroutines wait for
+	n.stack.Close()  // ends the pumps, handshakes, and what waits for room
 	n.wg.Wait()
 	n.stack.Destroy() // nobody uses it now
 	close(n.done)
@@ -386,7 +379,7 @@ func (n *NAT) Stats() Stats {
 		DroppedOther:     c.other.Load(),
 		DroppedFull:      c.droppedFull.Load(),
 	}
-	s.TCP, s.Buffered = n.conns.size(), int(n.conns.charged.Load())
+	s.TCP, s.Buffered = n.stack.Conns(), n.stack.Buffered()
 	s.UDP, s.Echo = n.sockets.size()
 	s.UDP += n.visitors.size()
 	s.Ping = n.sockets.ping.kind()

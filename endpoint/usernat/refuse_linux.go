@@ -30,7 +30,7 @@ func (n *NAT) sendErrorCode(from netip.Addr, h *header, packet []byte, tc typeCo
 		}
 	}
 	quoted := packet[:h.end]
-	b, ok := n.out.reserve(min(errorLen(quoted, h.src.Is6()), int(n.mtu.Load())), false)
+	b, ok := n.stack.Out.Reserve(min(errorLen(quoted, h.src.Is6()), n.stack.MTU()), false)
 	if !ok {
 		n.count.droppedFull.Add(1)
 		return
@@ -85,6 +85,12 @@ func (n *NAT) tell(kind RefusalKind, h *header, packet []byte) {
 	}, time.Now())
 }
 
+// overMemory counts a connection that is reset because connections hold too much.
+func (n *NAT) overMemory(remote, local netip.AddrPort) {
+	n.count.memory.Add(1)
+	n.refused.tell(Refusal{Kind: RefusalMemory, Protocol: protoTCP, Src: remote, Dst: local}, time.Now())
+}
+
 // ports returns the ports of a packet of TCP or UDP with header h, else 0. It may be
 // a fragment, or be cut short.
 func ports(h *header, packet []byte) (src, dst uint16) {
@@ -95,4 +101,4 @@ func ports(h *header, packet []byte) (src, dst uint16) {
 }
 
 // commit queues a finished packet of ours.
-func (n *NAT) commit(b []byte) { n.out.commit(b, tunnel.Offload{}) }
+func (n *NAT) commit(b []byte) { n.stack.Out.Commit(b, tunnel.Offload{}) }

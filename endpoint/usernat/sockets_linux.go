@@ -202,13 +202,16 @@ func (s *sockets) run() {
 		n, err = epollNow(epoll, events)
 		return n > 0 || err != nil
 	}
-	r := newReceiver()
 	for {
 		n = 0
 		err := s.ready.Read(look)
 		now := time.Now()
-		for i := range max(n, 0) {
-			s.take(&events[i], r, now)
+		if n > 0 {
+			r := receivers.Get().(*receiver)
+			for i := range n {
+				s.take(&events[i], r, now)
+			}
+			receivers.Put(r)
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			s.sweep(now)
@@ -272,7 +275,7 @@ func (s *sockets) take(e *unix.EpollEvent, r *receiver, now time.Time) {
 	}
 }
 
-// A receiver is what one datagram is received into. The loop has one.
+// A receiver is what one datagram is received into.
 type receiver struct {
 	data, control []byte
 
@@ -280,9 +283,10 @@ type receiver struct {
 	facts controls
 }
 
-func newReceiver() *receiver {
+// receivers are those that no loop uses: an idle NAT needs none.
+var receivers = sync.Pool{New: func() any {
 	return &receiver{data: make([]byte, 64<<10), control: make([]byte, 256)}
-}
+}}
 
 // receive takes one datagram, or one failure, from the socket of f without
 // waiting. It reports false when there is none.

@@ -10,10 +10,11 @@ import (
 	"syscall"
 	"time"
 
-	"gvisor.dev/gvisor/pkg/tcpip"
 	gheader "gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"github.com/bodkin-net/bodkin/endpoint/netstack"
 )
 
 const (
@@ -26,15 +27,9 @@ const (
 	yieldAfter = time.Second
 )
 
-// Keepalive. Towards the real world it is there to keep middleboxes' tables and
-// to end what nobody answers; inwards, to end flows of machines that vanished.
-// It is slow to judge, since the tunnel may be away for a while and come back.
-const (
-	outerIdle, outerInterval, outerCount = 2 * time.Minute, time.Minute, 10
-	innerIdle, innerInterval, innerCount = 10 * time.Minute, 5 * time.Minute, 12
-)
-
-var outerKeepAlive = net.KeepAliveConfig{Enable: true, Idle: outerIdle, Interval: outerInterval, Count: outerCount}
+// outerKeepAlive, towards the real world, keeps middleboxes' tables and ends what
+// nobody answers.
+var outerKeepAlive = net.KeepAliveConfig{Enable: true, Idle: 2 * time.Minute, Interval: time.Minute, Count: 10}
 
 // A dial is a SYN that waits for its answer.
 type dial struct {
@@ -141,7 +136,21 @@ func (n *NAT) takeTCP(h *header, packet []byte, now time.Time) {
 		n.count.other.Add(1)
 		return
 	}
-	n.link.inject(h, packet)
+	n.inject(h, packet)
+}
+
+// inject hands the stack a TCP packet with header h, its IP options and extension
+// headers left out: the stack sees the plainest header only, and has none of the code
+// for the others reached from outside.
+func (n *NAT) inject(h *header, packet []byte) {
+	plain := headerLenOf(h.src)
+	if h.offset == plain {
+		n.stack.Inject(h.src.Is6(), packet[:h.end], nil)
+		return
+	}
+	var b [headerLen6]byte
+	putHeader(b[:], h.src, h.dst, h.proto, h.ttl, h.end-h.offset, 0)
+	n.stack.Inject(h.src.Is6(), b[:plain], h.payload(packet))
 }
 
 // newTCP is called by the stack for every segment that belongs to no connection,
@@ -156,13 +165,13 @@ func (n *NAT) newTCP(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool
 	}
 	syn := append(append(make([]byte, 0, len(ip)+len(segment)), ip...), segment...)
 	h := header{
-		src: addrOf(id.RemoteAddress), dst: addrOf(id.LocalAddress),
+		src: netstack.AddrOf(id.RemoteAddress), dst: netstack.AddrOf(id.LocalAddress),
 		proto: protoTCP, offset: len(ip), end: len(syn),
 	}
 	if n.dns[h.dst] && id.LocalPort != dnsPort {
 		return false
 	}
-	if n.conns.over() {
+	if n.stack.Full() {
 		n.count.memory.Add(1)
 		n.tell(RefusalMemory, &h, syn)
 		return false
@@ -216,8 +225,8 @@ func (n *NAT) serveTCP(r *tcp.ForwarderRequest) {
 		n.dials.end(id, d)
 		return
 	}
-	c := newConn(n, outer)
-	ep, terr := r.CreateEndpoint(&c.wq)
+	c := n.stack.NewConn(outer)
+	ep, terr := r.CreateEndpoint(&c.WQ)
 	r.Complete(false)
 	n.dials.end(id, d)
 	if terr != nil {
@@ -226,7 +235,7 @@ func (n *NAT) serveTCP(r *tcp.ForwarderRequest) {
 		return
 	}
 	n.count.tcp.Add(1)
-	c.run(ep)
+	c.Run(ep)
 }
 
 // dial connects to the real dst: to the host's resolvers when dst is a DNS
@@ -277,12 +286,4 @@ func outOfSockets(err error) bool {
 		}
 	}
 	return false
-}
-
-// addrOf turns the stack's address into ours.
-func addrOf(a tcpip.Address) netip.Addr {
-	if a.Len() == 4 {
-		return netip.AddrFrom4(a.As4())
-	}
-	return netip.AddrFrom16(a.As16())
 }

@@ -231,7 +231,7 @@ func (n *NAT) answerUDP(f *flow, r *receiver) {
 		n.emitUDP(f.key.dst, f.key.src, ttl, data, tunnel.Offload{}, true)
 		return
 	}
-	if ip+headerLenUDP+size <= int(n.mtu.Load()) && headerLen4+headerLenUDP+len(data) <= 65535 {
+	if ip+headerLenUDP+size <= n.stack.MTU() && headerLen4+headerLenUDP+len(data) <= 65535 {
 		n.emitUDP(f.key.dst, f.key.src, ttl, data, tunnel.Offload{Type: tunnel.GSOUDP, SegmentSize: uint16(size)}, true)
 		return
 	}
@@ -249,7 +249,7 @@ func (n *NAT) emitUDP(src, dst netip.AddrPort, ttl uint8, data []byte, gso tunne
 	length := headerLenUDP + len(data)
 	ip := headerLenOf(src.Addr())
 	sum := pseudoSum(src.Addr(), dst.Addr(), protoUDP, length)
-	if gso.Type == tunnel.GSONone && ip+length > int(n.mtu.Load()) {
+	if gso.Type == tunnel.GSONone && ip+length > n.stack.MTU() {
 		putUDP(head[:], src.Port(), dst.Port(), length, 0)
 		sum = ^checksum.Combine(checksum.Checksum(head[:], sum), checksum.Checksum(data, 0))
 		if sum == 0 {

@@ -1,4 +1,4 @@
-package usernat
+package netstack
 
 import (
 	"net/netip"
@@ -10,7 +10,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
-// How the memory of connections is kept within Limits.Buffered.
+// How the memory of connections is kept within Options.Buffered.
 //
 // The stack does not say how much of a buffer is in use. So a direction that
 // stands still is charged with the whole of its buffer; one that moves with
@@ -37,30 +37,30 @@ type stall struct {
 
 // conns are the open connections and what they are charged with.
 type conns struct {
-	limit   int64        // octets; Limits.Buffered
+	limit   int64        // octets; Options.Buffered
 	charged atomic.Int64 // octets
 	growth  atomic.Int64 // how far receive buffers may grow, as the stack was told last
 
 	mu     sync.Mutex
-	m      map[*conn]struct{}
+	m      map[*Conn]struct{}
 	closed bool
 }
 
 // add enters c. After reset it reports false.
-func (t *conns) add(c *conn) bool {
+func (t *conns) add(c *Conn) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
 		return false
 	}
 	if t.m == nil {
-		t.m = make(map[*conn]struct{})
+		t.m = make(map[*Conn]struct{})
 	}
 	t.m[c] = struct{}{}
 	return true
 }
 
-func (t *conns) remove(c *conn) {
+func (t *conns) remove(c *Conn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.m, c)
@@ -77,14 +77,14 @@ func (t *conns) size() int {
 func (t *conns) over() bool { return t.charged.Load() > t.limit }
 
 // begin notes that the direction s of c stands still with a buffer of n octets.
-func (s *stall) begin(c *conn, n int64) {
+func (s *stall) begin(c *Conn, n int64) {
 	s.since.CompareAndSwap(0, time.Now().UnixNano())
-	c.n.conns.charged.Add(n - s.charge.Swap(n))
-	c.n.limitReceive()
+	c.s.conns.charged.Add(n - s.charge.Swap(n))
+	c.s.limitReceive()
 }
 
 // end notes that the direction s of c moves.
-func (s *stall) end(c *conn) {
+func (s *stall) end(c *Conn) {
 	if s.since.Load() != 0 {
 		s.moved.Store(time.Now().UnixNano())
 		s.since.Store(0)
@@ -95,13 +95,13 @@ func (s *stall) end(c *conn) {
 }
 
 // release gives back what s is charged with.
-func (s *stall) release(c *conn) { c.n.conns.charged.Add(-s.charge.Swap(0)) }
+func (s *stall) release(c *Conn) { c.s.conns.charged.Add(-s.charge.Swap(0)) }
 
 // reset resets every connection, and those to come.
 func (t *conns) reset() {
 	t.mu.Lock()
 	t.closed = true
-	all := make([]*conn, 0, len(t.m))
+	all := make([]*Conn, 0, len(t.m))
 	for c := range t.m {
 		all = append(all, c)
 	}
@@ -113,13 +113,13 @@ func (t *conns) reset() {
 
 // oldest returns the connection that has stood still longest, if that is
 // stallPatience and the limit is passed.
-func (t *conns) oldest(now time.Time) *conn {
+func (t *conns) oldest(now time.Time) *Conn {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.over() {
 		return nil
 	}
-	var found *conn
+	var found *Conn
 	since := now.Add(-stallPatience).UnixNano()
 	for c := range t.m {
 		for _, s := range [2]*stall{&c.up, &c.down} {
@@ -144,57 +144,58 @@ func (t *conns) cutBack(now time.Time) {
 	}
 }
 
-// audit holds the connections to Limits.Buffered until Close.
-func (n *NAT) audit() {
+// audit holds the connections to Options.Buffered until Close.
+func (s *Stack) audit() {
 	tick := time.NewTicker(auditEvery)
 	defer tick.Stop()
 	for {
 		select {
-		case <-n.ctx.Done():
+		case <-s.closing:
 			return
 		case now := <-tick.C:
-			for c := n.conns.oldest(now); c != nil; c = n.conns.oldest(now) {
-				n.count.memory.Add(1)
-				n.refused.tell(c.refusal(), now)
+			for c := s.conns.oldest(now); c != nil; c = s.conns.oldest(now) {
+				if s.o.OverMemory != nil {
+					s.o.OverMemory(c.ends())
+				}
 				c.reset()
 				c.up.release(c)
 				c.down.release(c)
 			}
-			n.conns.cutBack(now)
-			n.limitReceive()
+			s.conns.cutBack(now)
+			s.limitReceive()
 		}
 	}
 }
 
-// refusal is what is told of a connection that takes too much memory.
-func (c *conn) refusal() Refusal {
-	r := Refusal{Kind: RefusalMemory, Protocol: protoTCP}
+// ends returns what the connection's endpoint connects: the other side's address
+// and ours, not valid when it has ended.
+func (c *Conn) ends() (remote, local netip.AddrPort) {
 	if a, err := c.ep.GetRemoteAddress(); err == nil {
-		r.Src = netip.AddrPortFrom(addrOf(a.Addr), a.Port)
+		remote = netip.AddrPortFrom(AddrOf(a.Addr), a.Port)
 	}
 	if a, err := c.ep.GetLocalAddress(); err == nil {
-		r.Dst = netip.AddrPortFrom(addrOf(a.Addr), a.Port)
+		local = netip.AddrPortFrom(AddrOf(a.Addr), a.Port)
 	}
-	return r
+	return remote, local
 }
 
 // growth is how far a buffer of which charged octets are charged already may
 // grow now, in octets: a power of two, so that it seldom changes.
-func (n *NAT) growth(charged int64) int64 {
-	free := n.conns.limit - n.conns.charged.Load() + charged
+func (s *Stack) growth(charged int64) int64 {
+	free := s.conns.limit - s.conns.charged.Load() + charged
 	g := int64(maxBuffer)
-	for g > receiveBuffer && g > free/growthShare {
+	for g > ReceiveBuffer && g > free/growthShare {
 		g /= 2
 	}
 	return g
 }
 
 // limitReceive tells the stack how far receive buffers may grow now.
-func (n *NAT) limitReceive() {
-	g := n.growth(0)
-	if n.conns.growth.Swap(g) != g {
-		receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: receiveBuffer, Max: int(g)}
-		n.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &receive)
+func (s *Stack) limitReceive() {
+	g := s.growth(0)
+	if s.conns.growth.Swap(g) != g {
+		receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: ReceiveBuffer, Max: int(g)}
+		s.gvisor.SetTransportProtocolOption(tcp.ProtocolNumber, &receive)
 	}
 }
 
@@ -203,14 +204,14 @@ func (n *NAT) limitReceive() {
 // whether there is room now; if not, the direction stands still. (The stack's own
 // tuning will not do: with a bound that falls it forgets to say that there is
 // room again.)
-func (c *conn) grow() bool {
+func (c *Conn) grow() bool {
 	size := c.ep.SocketOptions().GetSendBufferSize()
 	c.down.begin(c, size)
 	var info tcpip.TCPInfoOption
 	if c.ep.GetSockOpt(&info) != nil {
 		return false
 	}
-	want := min(2*int64(info.SndCwnd)*int64(c.n.mtu.Load()), c.n.growth(size))
+	want := min(2*int64(info.SndCwnd)*int64(c.s.mtu.Load()), c.s.growth(size))
 	if want < size+size/2 {
 		return false
 	}

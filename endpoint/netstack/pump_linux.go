@@ -1,4 +1,4 @@
-package usernat
+package netstack
 
 import (
 	"errors"
@@ -28,16 +28,20 @@ const chunkSize = gsoMaxSize - 160 - 1
 // side takes nothing of what is left for so long.
 const lastPatience = 10 * time.Minute
 
-// A conn is one TCP connection: an endpoint of the stack inside, a socket
-// outside, and two pumps that move what one has into the other without holding
+// Keepalive inside ends the flows of machines that vanished. It is slow to judge,
+// since the tunnel may be away for a while and come back.
+const innerIdle, innerInterval, innerCount = 10 * time.Minute, 5 * time.Minute, 12
+
+// A Conn is one TCP connection: an endpoint of the Stack inside, a socket of the
+// host outside, and two pumps that move what one has into the other without holding
 // it in between. Reads and writes of the socket are made inside the runtime's
 // poller's callbacks and never wait, so no lock of the stack is held over a wait.
-type conn struct {
-	n     *NAT
+type Conn struct {
+	s     *Stack
 	outer *net.TCPConn
 	raw   syscall.RawConn
 	ep    tcpip.Endpoint
-	wq    waiter.Queue
+	WQ    waiter.Queue // of the endpoint: it must be made with this
 
 	endOnce sync.Once     // of reset
 	dead    chan struct{} // closed by reset
@@ -48,19 +52,23 @@ type conn struct {
 	up, down stall
 }
 
-func newConn(n *NAT, outer *net.TCPConn) *conn {
-	return &conn{n: n, outer: outer, dead: make(chan struct{}), upEnd: make(chan struct{}), downEnd: make(chan struct{})}
+// NewConn returns the Conn of the socket outer, which is then its own. Run comes next.
+func (s *Stack) NewConn(outer *net.TCPConn) *Conn {
+	return &Conn{s: s, outer: outer, dead: make(chan struct{}), upEnd: make(chan struct{}), downEnd: make(chan struct{})}
 }
 
-// run carries the connection until it has ended.
-func (c *conn) run(ep tcpip.Endpoint) {
+// Run carries the connection between outer and ep, an endpoint of TCP that is
+// connected and was made with c.WQ, until it has ended both ways: an end is passed on
+// as an end and a reset as a reset. Then both are closed. After the Stack's Reset it
+// resets both at once.
+func (c *Conn) Run(ep tcpip.Endpoint) {
 	c.ep = ep
 	raw, err := c.outer.SyscallConn()
-	if err != nil || !c.n.conns.add(c) {
+	if err != nil || !c.s.conns.add(c) {
 		c.reset()
 		return
 	}
-	defer c.n.conns.remove(c)
+	defer c.s.conns.remove(c)
 	c.raw = raw
 	// Urgent data is plain data here. Without this a read would stop at its mark.
 	raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_OOBINLINE, 1) })
@@ -73,8 +81,8 @@ func (c *conn) run(ep tcpip.Endpoint) {
 	ep.SetSockOptInt(tcpip.KeepaliveCountOption, innerCount)
 
 	entry, inner := waiter.NewChannelEntry(waiter.ReadableEvents | waiter.EventHUp | waiter.EventErr)
-	c.wq.EventRegister(&entry)
-	defer c.wq.EventUnregister(&entry)
+	c.WQ.EventRegister(&entry)
+	defer c.WQ.EventUnregister(&entry)
 	c.inner = inner
 
 	var down sync.WaitGroup
@@ -87,7 +95,7 @@ func (c *conn) run(ep tcpip.Endpoint) {
 }
 
 // reset ends the connection at once, with a RST on both sides. Both pumps wake.
-func (c *conn) reset() {
+func (c *Conn) reset() {
 	c.endOnce.Do(func() {
 		close(c.dead)
 		c.ep.Abort()
@@ -98,7 +106,7 @@ func (c *conn) reset() {
 
 // pumpUp moves from the endpoint to the socket until either ends, then passes
 // the end on and watches the endpoint until the other direction is done.
-func (c *conn) pumpUp() {
+func (c *Conn) pumpUp() {
 	defer c.up.release(c)
 	w := socketWriter{}
 	ep := c.ep.(*tcp.Endpoint) // what else would a TCP stack make
@@ -165,7 +173,7 @@ func (c *conn) pumpUp() {
 
 // over reports whether the endpoint has ended. As long as its own end was not
 // asked for, that is a reset.
-func (c *conn) over() bool {
+func (c *Conn) over() bool {
 	switch tcp.EndpointState(c.ep.State()) {
 	case tcp.StateClose, tcp.StateError:
 		return true
@@ -175,11 +183,11 @@ func (c *conn) over() bool {
 
 // pumpDown moves from the socket to the endpoint until either ends, then passes
 // the end on and watches the socket until the other direction is done.
-func (c *conn) pumpDown() {
+func (c *Conn) pumpDown() {
 	defer c.down.release(c)
 	entry, writable := waiter.NewChannelEntry(waiter.WritableEvents | waiter.EventHUp | waiter.EventErr)
-	c.wq.EventRegister(&entry)
-	defer c.wq.EventUnregister(&entry)
+	c.WQ.EventRegister(&entry)
+	defer c.WQ.EventUnregister(&entry)
 	r := socketReader{}
 	var outer error
 	var inner tcpip.Error
@@ -258,7 +266,7 @@ func (c *conn) pumpDown() {
 }
 
 // drain waits until the inner side has taken what is left for it.
-func (c *conn) drain() {
+func (c *Conn) drain() {
 	t := time.NewTimer(lastPatience)
 	defer t.Stop()
 	for {
