@@ -228,11 +228,11 @@ func (c *conn) failure(err error) error {
 		}
 		return fmt.Errorf("websocket: the peer ended the connection: %d %q", goodbye.Code, carrier.Printable(goodbye.Reason))
 	}
-	switch end := c.wire.ended(); end {
-	case nil:
+	switch end := c.wire.ended(); {
+	case end == nil:
 		return fmt.Errorf("websocket: %w", err)
-	case errCut:
-		return fmt.Errorf("websocket: %w: %w", end, io.ErrUnexpectedEOF)
+	case end == errCut, carrier.IsClosed(end): // the Stream below, which we have not closed
+		return fmt.Errorf("websocket: %w: %w", errCut, io.ErrUnexpectedEOF)
 	default:
 		return fmt.Errorf("websocket: %w", end)
 	}
