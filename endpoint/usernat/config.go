@@ -75,6 +75,11 @@ type Limits struct {
 	// a new TCP connection that finds none to displace is answered RST.
 	Flows int
 
+	// Pool, if not nil, is where those of the Flows come from that are more than
+	// Own. When it is empty that is as being at the limit.
+	Pool *Pool
+	Own  int
+
 	// Dials is the most TCP connections being dialled at once; by default 1,024.
 	// At the limit the dial that has waited longest gives up its place when it
 	// has waited over a second, so that dead destinations do not starve others.
@@ -183,7 +188,7 @@ func (c Config) complete() (Config, error) {
 			return c, err
 		}
 	}
-	if c.Limits.Flows < 0 || c.Limits.Dials < 0 || c.Limits.Buffered < 0 {
+	if c.Limits.Flows < 0 || c.Limits.Own < 0 || c.Limits.Dials < 0 || c.Limits.Buffered < 0 {
 		return c, fmt.Errorf("usernat: limits %+v: negative", c.Limits)
 	}
 	if c.Limits.Flows == 0 {

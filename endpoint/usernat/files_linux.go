@@ -9,6 +9,10 @@ const spareFiles = 64 + maxQueries
 // minFlows are the flows New insists on, however low the limit of open files is.
 const minFlows = 16
 
+// MaxFlows raises the soft limit of open files to the hard one, and returns how many
+// flows that leaves to all NATs of this process together.
+func MaxFlows() int { return raiseFiles() }
+
 // raiseFiles raises the soft limit of open files to the hard one and returns how
 // many flows that leaves.
 func raiseFiles() int {

@@ -305,8 +305,8 @@ func newBenchBehind(t testing.TB, c Config, behind func(device tunnel.Port) tunn
 		}
 		nat.Close()
 		unix.Close(int(inside))
-		if s := nat.Stats(); s.TCP+s.UDP+s.Echo+s.Dialing+s.Queries != 0 || s.Buffered != 0 || nat.flows.Load() != 0 {
-			t.Errorf("after Close: %+v, flows %d", s, nat.flows.Load())
+		if s := nat.Stats(); s.TCP+s.UDP+s.Echo+s.Dialing+s.Queries != 0 || s.Buffered != 0 || nat.places.taken.Load() != 0 {
+			t.Errorf("after Close: %+v, flows %d", s, nat.places.taken.Load())
 		}
 		eventually(t, "goroutines and files to go", func() bool {
 			return runtime.NumGoroutine() <= before && openFiles() <= filesBefore

@@ -33,7 +33,7 @@ type NAT struct {
 	sockets   *sockets
 	queries   chan struct{} // a place for each DNS query on its way
 	ids       atomic.Uint32 // of the packets made here (RFC 791, section 3.2)
-	flows     atomic.Int64  // places of Limits.Flows taken
+	places    places        // of Limits.Flows
 	count     counters
 	refused   teller
 
@@ -117,6 +117,7 @@ func New(c Config) (*NAT, error) {
 	}
 	n.sockets.ping.probe()
 	n.ids.Store(rand.Uint32())
+	n.places.limit, n.places.own, n.places.pool = int64(c.Limits.Flows), int64(c.Limits.Own), c.Limits.Pool
 	n.dials.limit = c.Limits.Dials
 	// The forwarder's own bound must never bite: ours says why it refuses.
 	n.forwarder = tcp.NewForwarder(n.stack.GVisor(), netstack.ReceiveBuffer, 2*c.Limits.Flows, n.serveTCP)
@@ -286,8 +287,7 @@ func (n *NAT) outer(dst netip.Addr) netip.Addr {
 // place takes one of Limits.Flows; leave gives it back. At the limit it displaces
 // the oldest idle UDP or ping flow.
 func (n *NAT) place() bool {
-	for n.flows.Add(1) > int64(n.c.Limits.Flows) {
-		n.flows.Add(-1)
+	for !n.places.take() {
 		if !n.sockets.evict() {
 			return false
 		}
@@ -295,7 +295,7 @@ func (n *NAT) place() bool {
 	return true
 }
 
-func (n *NAT) leave() { n.flows.Add(-1) }
+func (n *NAT) leave() { n.places.leave() }
 
 // start runs f in a goroutine that Close waits for. After Close it reports false.
 func (n *NAT) start(f func()) bool {

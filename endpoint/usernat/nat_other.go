@@ -29,3 +29,6 @@ func (n *NAT) Stats() Stats { return Stats{} }
 
 // Notes says what this host keeps from the NAT.
 func (n *NAT) Notes() []string { return nil }
+
+// MaxFlows returns that there are no flows.
+func MaxFlows() int { return 0 }

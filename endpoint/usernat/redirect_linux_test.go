@@ -302,7 +302,7 @@ func TestRedirectUDPIdle(t *testing.T) {
 		}
 		return err == nil
 	}, func() string { return fmt.Sprintf("%+v", b.nat.Stats()) })
-	if s := b.nat.Stats(); s.UDP != 0 || b.nat.flows.Load() != 0 {
+	if s := b.nat.Stats(); s.UDP != 0 || b.nat.places.taken.Load() != 0 {
 		t.Errorf("stats %+v", s)
 	}
 }

@@ -116,8 +116,8 @@ func TestTCPBlackHole(t *testing.T) {
 		t.Errorf("a host that is silent: %v, want the dialler's own timeout", err)
 	}
 	// Its SYN and one more came; both are one dial.
-	if s := b.nat.Stats(); s.Dialing != 1 || b.nat.flows.Load() != 1 {
-		t.Errorf("dialling %d, places taken %d, want 1 and 1", s.Dialing, b.nat.flows.Load())
+	if s := b.nat.Stats(); s.Dialing != 1 || b.nat.places.taken.Load() != 1 {
+		t.Errorf("dialling %d, places taken %d, want 1 and 1", s.Dialing, b.nat.places.taken.Load())
 	}
 }
 
