@@ -13,22 +13,37 @@ import (
 // scanPort is where a scan says it comes from.
 const scanPort = 61000
 
-// Scan sends one packet to every TCP and every UDP port of an address, and an ICMP
-// echo request, by the machine's own routes: 131,071 packets. It waits for no answers,
-// and returns how many packets the kernel took: of the rest it knew that no way leads
-// there.
+// sampleStep is from one UDP port of Scan's sample to the next.
+const sampleStep = 64
+
+// Scan sends a SYN to each of the 65,535 TCP ports of an address, an empty datagram to
+// each 64th of UDP and an ICMP echo request, by the machine's own routes. It waits for no
+// answers, and returns how many packets the kernel took: of the others it knew that no
+// way leads there.
 func (m *Machine) Scan(to netip.Addr) (sent int, err error) {
+	return m.scan(to, kindOfProbe{unix.IPPROTO_TCP, 1}, kindOfProbe{unix.IPPROTO_UDP, sampleStep}, kindOfProbe{unix.IPPROTO_ICMP, 0})
+}
+
+// ScanUDP sends an empty datagram to each of the 65,535 UDP ports, as Scan does.
+func (m *Machine) ScanUDP(to netip.Addr) (sent int, err error) {
+	return m.scan(to, kindOfProbe{unix.IPPROTO_UDP, 1})
+}
+
+// A kindOfProbe is a protocol, and how far it is from one port to the next.
+type kindOfProbe struct{ protocol, step int }
+
+func (m *Machine) scan(to netip.Addr, kinds ...kindOfProbe) (sent int, err error) {
 	err = m.Do(func() error {
 		from, err := sourceFor(to)
 		if err != nil {
 			return err
 		}
-		for _, protocol := range []int{unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_ICMP} {
-			n, err := scan(from, to, protocol)
+		for _, kind := range kinds {
+			n, err := scan(from, to, kind)
+			sent += n
 			if err != nil {
 				return err
 			}
-			sent += n
 		}
 		return nil
 	})
@@ -71,7 +86,8 @@ func sockaddr(at netip.AddrPort) (domain int, sa unix.Sockaddr) {
 }
 
 // scan sends the packets of one protocol.
-func scan(from, to netip.Addr, protocol int) (sent int, err error) {
+func scan(from, to netip.Addr, kind kindOfProbe) (sent int, err error) {
+	protocol := kind.protocol
 	domain, there := sockaddr(netip.AddrPortFrom(to, 0))
 	if protocol == unix.IPPROTO_ICMP && to.Is6() {
 		protocol = unix.IPPROTO_ICMPV6
@@ -104,7 +120,7 @@ func scan(from, to netip.Addr, protocol int) (sent int, err error) {
 		}
 		return sent, send(echo)
 	}
-	for port := 1; port <= 65535; port++ {
+	for port := 1; port <= 65535; port += kind.step {
 		if err := send(probe(from, to, uint16(port), protocol)); err != nil {
 			return sent, err
 		}

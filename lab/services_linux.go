@@ -55,10 +55,11 @@ func (l *Lab) serve() error {
 	return err
 }
 
-// Answer has addresses of the machine, which it must have, answer as Web4 does, and DNS
-// from Zone, until Close or the Lab's end. It is for what comes and goes with a test.
+// Answer has addresses of the machine, which it must have, answer as Web4 does, and as a
+// resolver that knows them as here.example, until Close or the Lab's end. It is for what
+// comes and goes with a test.
 func (m *Machine) Answer(addrs ...netip.Addr) (io.Closer, error) {
-	s, err := m.answer(addrs, addrs, &Resolver{zone: Zone})
+	s, err := m.answer(addrs, addrs, &Resolver{zone: map[string][]netip.Addr{"here.example.": addrs}})
 	if err != nil {
 		return nil, err
 	}
