@@ -40,6 +40,7 @@ var kinds = map[string]func() change{
 	"route":      func() change { return new(routeChange) },
 	"rule":       func() change { return new(ruleChange) },
 	"nft":        func() change { return new(nftChange) },
+	"forward":    func() change { return new(forwardChange) },
 	"sysctl":     func() change { return new(sysctlChange) },
 	"resolvconf": func() change { return new(resolvConfChange) },
 	"resolved":   func() change { return new(resolvedChange) },
@@ -59,6 +60,8 @@ func kindOf(c change) string {
 		return "rule"
 	case *nftChange:
 		return "nft"
+	case *forwardChange:
+		return "forward"
 	case *sysctlChange:
 		return "sysctl"
 	case *resolvConfChange:

@@ -22,6 +22,9 @@ type linkChange struct {
 	OldMTU  int    `json:"old_mtu"`
 	OldMode int    `json:"old_mode"` // how IPv6 addresses are generated; noAddresses: it was so, or there is no IPv6
 	WasUp   bool   `json:"was_up"`
+
+	Group    uint32 `json:"group,omitempty"` // 0: as it is
+	OldGroup uint32 `json:"old_group,omitempty"`
 }
 
 // noAddresses is IN6_ADDR_GEN_MODE_NONE. It is set by netlink: /proc's way
@@ -32,6 +35,9 @@ func (c *linkChange) String() string {
 	s := fmt.Sprintf("ip link set dev %s mtu %d", c.Device, c.MTU)
 	if c.OldMode != noAddresses {
 		s += " addrgenmode none"
+	}
+	if c.Group != 0 {
+		s += fmt.Sprintf(" group %d", c.Group)
 	}
 	return s + " up"
 }
@@ -49,6 +55,11 @@ func (c *linkChange) do(m *machine) error {
 	}
 	if c.OldMode != noAddresses {
 		if err := m.nl.LinkSetIP6AddrGenMode(link, noAddresses); err != nil {
+			return err
+		}
+	}
+	if c.Group != 0 {
+		if err := m.nl.LinkSetGroup(link, int(c.Group)); err != nil {
 			return err
 		}
 	}
@@ -79,6 +90,12 @@ func (c *linkChange) undo(m *machine) (string, error) {
 		}
 		did = append(did, fmt.Sprintf("mtu %d", c.OldMTU))
 	}
+	if c.Group != c.OldGroup && link.Attrs().Group == c.Group {
+		if err := m.nl.LinkSetGroup(link, int(c.OldGroup)); err != nil {
+			return "", err
+		}
+		did = append(did, fmt.Sprintf("group %d", c.OldGroup))
+	}
 	if did == nil {
 		return "", nil
 	}
@@ -87,7 +104,8 @@ func (c *linkChange) undo(m *machine) (string, error) {
 
 func (c *linkChange) present(m *machine) (bool, error) {
 	link, err := m.device(c.Device, c.Index)
-	return link != nil && link.Attrs().MTU == c.MTU && link.Attrs().Flags&net.FlagUp != 0, err
+	return link != nil && link.Attrs().MTU == c.MTU && link.Attrs().Flags&net.FlagUp != 0 &&
+		(c.Group == 0 || link.Attrs().Group == c.Group), err
 }
 
 // addrGenMode returns the device's, or noAddresses if it has no IPv6.

@@ -39,6 +39,7 @@ const (
 	MaxServers = 8 // the C library looks at the first three
 	MaxDomains = 32
 	MaxFar     = 64 // Pins, and Carrier, each
+	MaxForward = 64 // Forwarded: each is a rule that new connections pass
 
 	MinMTU     = 128   // the smallest that PPP agrees upon (pppd(8), mru)
 	MinMTUIPv6 = 1280  // RFC 8200, section 5: below it, a device has no IPv6
@@ -81,6 +82,20 @@ type Wish struct {
 
 	Table int // the routing table's number; 0 means a free one
 	DNS   DNS
+
+	// Forward has the machine pass packets on between Device and its other
+	// networks, and nothing but these: what comes out of Device may go to
+	// Forwarded, and what answers it back. Forwarded holds the networks on this
+	// side; none means everywhere, but for link-local addresses and the clouds'
+	// metadata. Networks that are named, other than 0.0.0.0/0 and ::/0, may open
+	// connections into the tunnel as well.
+	Forward   bool
+	Forwarded []netip.Prefix
+
+	// Masquerade gives what Device sends to other networks this machine's own
+	// address, for networks that do not know the way back. Into the tunnel go
+	// answers alone then.
+	Masquerade bool
 }
 
 // A Pin is one TCP destination of the carrier's that stays outside the tunnel.
@@ -160,6 +175,7 @@ func (w Wish) Check() error {
 		{"excluded prefixes", len(w.Exclude), MaxRoutes},
 		{"pins", len(w.Pins), MaxFar},
 		{"carrier addresses", len(w.Carrier), MaxFar},
+		{"forwarded prefixes", len(w.Forwarded), MaxForward},
 		{"name servers", len(w.DNS.Servers), MaxServers},
 		{"domains", len(w.DNS.Domains), MaxDomains},
 	} {
@@ -214,6 +230,17 @@ func (w Wish) checkRoutes() error {
 		}
 		if how := own[p]; how != "" {
 			return fmt.Errorf("host: %v is both %s and excluded", p, how)
+		}
+	}
+	if !w.Forward && (w.Masquerade || len(w.Forwarded) > 0) {
+		return errors.New("host: masquerading and prefixes to forward to mean nothing without forwarding")
+	}
+	for _, p := range w.Forwarded {
+		if err := checkRoute(p); err != nil {
+			return err
+		}
+		if how := own[p]; how != "" {
+			return fmt.Errorf("host: %v is both %s and forwarded to", p, how)
 		}
 	}
 	return nil

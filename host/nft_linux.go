@@ -157,7 +157,7 @@ func (c *nftChange) undo(m *machine) (string, error) {
 	if err != nil {
 		return "", nil // no nftables: then there is no table either
 	}
-	ours, err := c.tables(conn)
+	ours, err := tablesNamed(conn, c.Name)
 	if len(ours) == 0 || err != nil {
 		return "", err
 	}
@@ -170,10 +170,11 @@ func (c *nftChange) undo(m *machine) (string, error) {
 	return "nft delete table " + c.Name, nil
 }
 
-func (c *nftChange) tables(conn *nftables.Conn) (ours []*nftables.Table, err error) {
+// tablesNamed returns the tables of that name in the families that ours have.
+func tablesNamed(conn *nftables.Conn, name string) (ours []*nftables.Table, err error) {
 	all, err := conn.ListTables()
 	for _, t := range all {
-		if t.Name == c.Name && (t.Family == nftables.TableFamilyINet || t.Family == nftables.TableFamilyARP) {
+		if t.Name == name && (t.Family == nftables.TableFamilyINet || t.Family == nftables.TableFamilyARP) {
 			ours = append(ours, t)
 		}
 	}
@@ -188,7 +189,7 @@ func (c *nftChange) present(m *machine) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	ours, err := c.tables(conn)
+	ours, err := tablesNamed(conn, c.Name)
 	return len(ours) > 0, err
 }
 

@@ -47,7 +47,7 @@ func makePlan(m *machine, w Wish, others []*journal) (*plan, error) {
 		p.withoutIPv6()
 	}
 	for _, step := range []func() error{
-		p.checkClash, p.device, p.routes, p.filter, p.rules, p.connections, p.names,
+		p.checkClash, p.device, p.routes, p.filter, p.forward, p.rules, p.connections, p.names,
 	} {
 		if err := step(); err != nil {
 			return nil, err
@@ -63,6 +63,7 @@ func (p *plan) withoutIPv6() {
 	w.Addrs = slices.DeleteFunc(slices.Clone(w.Addrs), six)
 	w.Routes = slices.DeleteFunc(slices.Clone(w.Routes), six)
 	w.Exclude = slices.DeleteFunc(slices.Clone(w.Exclude), six)
+	w.Forwarded = slices.DeleteFunc(slices.Clone(w.Forwarded), six)
 	w.DNS.Servers = slices.DeleteFunc(slices.Clone(w.DNS.Servers), netip.Addr.Is6)
 	if len(w.Addrs)+len(w.Routes) != before {
 		p.note("this kernel has no IPv6: the tunnel carries IPv4 alone")
@@ -103,6 +104,12 @@ func (p *plan) device() error {
 	if !v6 {
 		up.OldMode = noAddresses // the kernel gives it none
 	}
+	if w.Forward {
+		up.Group = forwardGroup
+		if p.link != nil {
+			up.OldGroup = p.link.Attrs().Group
+		}
+	}
 	p.add(up)
 	for _, a := range w.Addrs {
 		p.add(&addressChange{Device: w.Device, Index: p.index(), Addr: a})
@@ -118,7 +125,7 @@ func (p *plan) sysctl(name, want string) {
 		now, err = readSysctl(strings.Replace(name, "/"+p.wish.Device+"/", "/default/", 1))
 	}
 	if other := wanted(p.others, name); other != nil {
-		p.add(&sysctlChange{Path: name, Old: other.Old, New: want})
+		p.add(&sysctlChange{Path: name, Old: other.Old, New: want, Along: other.Along})
 	} else if err == nil && now != want {
 		p.add(&sysctlChange{Path: name, Old: now, New: want})
 	}
@@ -211,7 +218,7 @@ func (p *plan) familyRoutes(f int) {
 		}
 		p.add(r)
 	}
-	outside := of(w.Exclude)
+	outside := append(of(w.Exclude), of(w.besides(carried))...)
 	if f == unix.AF_INET6 && w.Full() {
 		outside = append(outside, staysOnLink...)
 	}

@@ -14,6 +14,17 @@ type sysctlChange struct {
 	Path string `json:"path"` // below /proc/sys: "net/ipv4/conf/all/src_valid_mark"
 	Old  string `json:"old"`
 	New  string `json:"new"`
+
+	// Along is what the kernel sets besides when this parameter is written: Old as
+	// it was before, New as the kernel makes it.
+	Along []parameter `json:"along,omitempty"`
+}
+
+// A parameter is one that changes along with another.
+type parameter struct {
+	Path string `json:"path"`
+	Old  string `json:"old"`
+	New  string `json:"new"`
 }
 
 func (c *sysctlChange) String() string {
@@ -38,7 +49,25 @@ func (c *sysctlChange) undo(m *machine) (string, error) {
 	if err != nil || now != c.New || now == c.Old {
 		return "", err
 	}
-	return fmt.Sprintf("sysctl %s=%s", sysctlName(c.Path), c.Old), writeSysctl(c.Path, c.Old)
+	// What the kernel sets along with it, both ways, is as it was before, or as
+	// somebody else has made it since.
+	want := make(map[string]string)
+	for _, a := range c.Along {
+		now, err := readSysctl(a.Path)
+		if err != nil {
+			continue // its device is gone
+		}
+		if want[a.Path] = now; now == a.New {
+			want[a.Path] = a.Old
+		}
+	}
+	err = writeSysctl(c.Path, c.Old)
+	for path, value := range want {
+		if now, _ := readSysctl(path); now != value && err == nil {
+			err = writeSysctl(path, value)
+		}
+	}
+	return fmt.Sprintf("sysctl %s=%s", sysctlName(c.Path), c.Old), err
 }
 
 func (c *sysctlChange) present(m *machine) (bool, error) {
