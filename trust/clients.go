@@ -2,6 +2,7 @@ package trust
 
 import (
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -227,10 +228,10 @@ func (a *AuthorizedClients) Add(c Client) (added bool, err error) {
 	a.lines = append(a.lines, c.format())
 	a.parse()
 	if last := len(a.problems) - 1; last >= 0 && a.problems[last].Line == len(a.lines) {
-		err := a.problems[last].Err
+		err := errors.Unwrap(a.problems[last].Err) // of a line that is not there yet
 		a.lines = before
 		a.parse()
-		return false, err
+		return false, fmt.Errorf("trust: %s: %w", a.file, err)
 	}
 	return true, nil
 }

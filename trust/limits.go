@@ -53,8 +53,9 @@ func ParseAddress(text string) (netip.Prefix, error) {
 	return p, nil
 }
 
-// addAddress gives the client one more address, one of each family at most.
-func (c *Client) addAddress(text string) error {
+// AddAddress gives the client one more address, as ParseAddress reads it: one of each
+// family at most.
+func (c *Client) AddAddress(text string) error {
 	p, err := ParseAddress(text)
 	if err != nil {
 		return err

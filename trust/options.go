@@ -103,7 +103,7 @@ var kinds = []kind{
 			return []string{c.Name}
 		}},
 	{"address", "10.77.0.5/24", true,
-		func(c *Client, value string) error { return c.addAddress(value) },
+		func(c *Client, value string) error { return c.AddAddress(value) },
 		func(c Client) []string { return texts(c.Address, netip.Prefix.String) }},
 	{"allow", "10.0.0.0/8:22,443", true,
 		func(c *Client, value string) error { return add(&c.Allow, value, ParseDestination) },

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"slices"
-	"strings"
 	"sync/atomic"
 
 	"golang.org/x/crypto/ssh"
@@ -32,10 +31,8 @@ const (
 
 // An early is a connection whose Read bounds what a client sends before it has logged
 // in, and looks on at its version line and its first packet, which must be
-// SSH_MSG_KEXINIT and come in clear. Who would take chacha20-poly1305 without strict key
-// exchange is turned away: on the way to it packets could be cut out unnoticed
-// (Terrapin, CVE-2023-48795). AES-GCM does not allow that. Nobody on the way can change
-// what is looked at, for both ends sign it.
+// SSH_MSG_KEXINIT and come in clear. Nobody on the way can change that one, for both
+// ends sign it.
 type early struct {
 	net.Conn
 	loggedIn atomic.Bool // set by Serve
@@ -43,6 +40,7 @@ type early struct {
 	count int    // octets so far
 	seen  []byte // the same, until the first packet is whole
 	done  bool   // it is
+	weak  error  // why this client may not log in; set before keys are exchanged
 }
 
 var errTooMuch = fmt.Errorf("it sent more than %d octets before a login", maxEarly)
@@ -60,12 +58,12 @@ func (e *early) Read(b []byte) (int, error) {
 		return n, err
 	}
 	e.seen = append(e.seen, b[:n]...)
-	whole, bad := checkFirst(e.seen)
+	first, bad := readFirst(e.seen)
 	if bad != nil {
 		return 0, bad
 	}
-	if whole {
-		e.done, e.seen = true, nil
+	if first != nil {
+		e.done, e.seen, e.weak = true, nil, first.weakness()
 	}
 	return n, err
 }
@@ -87,50 +85,47 @@ type kexInit struct {
 	Reserved       uint32
 }
 
-// checkFirst reports whether seen, what a client has sent so far, holds its version line
-// and first packet whole, and why a client that has begun so is not talked to.
+// readFirst returns the first packet in seen, what a client has sent so far, or nil if it
+// is not whole yet, or why a client that has begun so is not talked to.
 //
 //	"SSH-2.0-..." CR LF   uint32 packet_length  byte padding_length  payload  padding
-func checkFirst(seen []byte) (whole bool, err error) {
+func readFirst(seen []byte) (*kexInit, error) {
 	end := bytes.IndexByte(seen, '\n')
 	if end < 0 && len(seen) <= maxVersionLine {
-		return false, nil
+		return nil, nil
 	}
 	if end < 0 || end > maxVersionLine || !bytes.HasPrefix(seen, []byte("SSH-2.0-")) {
-		return false, errors.New("it does not speak SSH 2")
+		return nil, errors.New("it does not speak SSH 2")
 	}
 	packet := seen[end+1:]
 	if len(packet) < 5 {
-		return false, nil
+		return nil, nil
 	}
 	length, padding := int(min(binary.BigEndian.Uint32(packet), maxFirstPacket+1)), int(packet[4])
 	if length > maxFirstPacket || length < padding+2 {
-		return false, errors.New("its first packet has no possible length")
+		return nil, errors.New("its first packet has no possible length")
 	}
 	if len(packet) < 4+length {
-		return false, nil
+		return nil, nil
 	}
-	var k kexInit
-	if err := ssh.Unmarshal(packet[5:4+length-padding], &k); err != nil {
-		return false, errors.New("its first packet is not SSH_MSG_KEXINIT")
+	k := new(kexInit)
+	if err := ssh.Unmarshal(packet[5:4+length-padding], k); err != nil {
+		return nil, errors.New("its first packet is not SSH_MSG_KEXINIT")
 	}
-	return true, k.check()
+	return k, nil
 }
 
-// check refuses a client that would be open to Terrapin.
-func (k *kexInit) check() error {
+// weakness says why a client may not log in: with chacha20-poly1305 and without strict
+// key exchange packets could be cut out unnoticed on the way (Terrapin, CVE-2023-48795).
+// AES-GCM does not allow that. ssh-keyscan, which only asks for the host key, may be so.
+func (k *kexInit) weakness() error {
 	if slices.Contains(k.KeyExchanges, strictClient) {
 		return nil
 	}
 	for _, list := range [][]string{k.CiphersToUs, k.CiphersFromUs} {
-		for _, c := range list {
-			if !slices.Contains(ciphers, c) {
-				continue
-			}
-			if !strings.Contains(c, "gcm") {
-				return fmt.Errorf("it wants %s without strict key exchange, which Terrapin breaks", c)
-			}
-			break
+		at := slices.IndexFunc(list, func(c string) bool { return slices.Contains(ciphers, c) })
+		if at >= 0 && list[at] == ssh.CipherChaCha20Poly1305 {
+			return fmt.Errorf("its client has chosen %s without strict key exchange, which is open to Terrapin", list[at])
 		}
 	}
 	return nil

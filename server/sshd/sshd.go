@@ -19,7 +19,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -121,12 +120,12 @@ func (c *Config) serve(ctx context.Context, conn net.Conn) error {
 		grace = DefaultGrace
 	}
 	conn.SetDeadline(time.Now().Add(grace))
-	l := &login{config: c}
-	server, err := l.config.server(l)
+	stranger := &early{Conn: conn}
+	l := &login{config: c, stranger: stranger}
+	server, err := c.server(l)
 	if err != nil {
 		return err
 	}
-	stranger := &early{Conn: conn}
 	sconn, channels, requests, err := ssh.NewServerConn(stranger, server)
 	if err != nil {
 		return fmt.Errorf("sshd: %w: %s", ErrNoLogin, printable(err.Error()))
@@ -172,11 +171,11 @@ func (c *Config) server(l *login) (*ssh.ServerConfig, error) {
 // (CVE-2024-45337).
 type identity struct{}
 
-// A login is one connection's attempts to log in.
+// A login is one connection's attempts to log in, one after the other.
 type login struct {
-	config  *Config
-	mu      sync.Mutex
-	refused int // keys, told of
+	config   *Config
+	stranger *early
+	refused  int // keys
 }
 
 // errRefused is all that the ssh package is told. A client hears less.
@@ -185,23 +184,28 @@ var errRefused = errors.New("the key is refused")
 // offered decides about a key.
 func (l *login) offered(conn ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
 	is := Login{User: printable(conn.User()), From: conn.RemoteAddr(), Program: printable(string(conn.ClientVersion()))}
-	err := errors.New("it is not an Ed25519 key, or a certificate")
-	if crypto, ok := key.(ssh.CryptoPublicKey); ok && key.Type() == ssh.KeyAlgoED25519 {
-		if is.Key, ok = crypto.CryptoPublicKey().(ed25519.PublicKey); ok {
-			is.Who, err = l.config.Check(conn.User(), is.Key, is.From)
-		}
+	err := l.stranger.weak
+	if err == nil {
+		is.Who, is.Key, err = l.check(conn, key)
 	}
 	if err == nil {
 		return &ssh.Permissions{ExtraData: map[any]any{identity{}: is}}, nil
 	}
-	l.tell(Refusal{User: is.User, From: is.From, Fingerprint: ssh.FingerprintSHA256(key), Reason: err})
+	if l.refused++; l.refused <= maxTries && l.config.Refused != nil {
+		l.config.Refused(Refusal{User: is.User, From: is.From, Fingerprint: ssh.FingerprintSHA256(key), Reason: err})
+	}
 	return nil, errRefused
 }
 
-func (l *login) tell(r Refusal) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.refused++; l.refused <= maxTries && l.config.Refused != nil {
-		l.config.Refused(r)
+// check says whose key it is.
+func (l *login) check(conn ssh.ConnMetadata, key ssh.PublicKey) (who any, raw ed25519.PublicKey, err error) {
+	holder, ok := key.(ssh.CryptoPublicKey)
+	if ok && key.Type() == ssh.KeyAlgoED25519 { // a certificate is of another type
+		raw, ok = holder.CryptoPublicKey().(ed25519.PublicKey)
 	}
+	if raw == nil || !ok {
+		return nil, nil, errors.New("it is not an Ed25519 key, or a certificate")
+	}
+	who, err = l.config.Check(conn.User(), raw, conn.RemoteAddr())
+	return who, raw, err
 }

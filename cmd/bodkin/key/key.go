@@ -2,6 +2,7 @@
 //
 //	key.go      the tree of commands; new, show
 //	trust.go    trust server, trust client, and keys as they are given
+//	limits.go   what binds a client
 //	list.go     list, forget
 //
 // The files and what they mean are package trust's.

@@ -109,6 +109,51 @@ func TestPairing(t *testing.T) {
 	}
 }
 
+// TestLimits: what is given is what stands there, what is listed, and what is read again.
+func TestLimits(t *testing.T) {
+	dir := home(t)
+	line := trust.FormatPublic(trust.Generate().Public(), "me@laptop")
+	other := trust.FormatPublic(trust.Generate().Public(), "you@Desk")
+	ok(t, "trust", "client", other)
+	limits := []string{"--allow", "10.0.0.0/8:22,443", "--allow", "[2001:db8::/32]:8000-8080", "--deny", "*:25", "--deny", "link-local", "--address", "10.77.0.5/24",
+		"--address", "fd00::5/64", "--from", "192.0.2.0/24", "--from", "2001:db8::7", "--flows", "256", "--rate", "2500K", "--name", "Laptop"}
+	out, _ := ok(t, append([]string{"trust", "client", line, "--expires", "2999-01-01"}, limits...)...)
+	bounds := `from="192.0.2.0/24",from="2001:db8::7",name="laptop",address="10.77.0.5/24",address="fd00::5/64",` +
+		`allow="10.0.0.0/8:22,443",allow="[2001:db8::/32]:8000-8080",deny="*:25",deny="link-local",flows="256",rate="2500K"`
+	if !strings.Contains(out, "may dial this machine until 2999-01-01, with "+bounds+"\n") {
+		t.Errorf("said %q", out)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, trust.ClientsFile))
+	if want := other + "\nexpires=\"2999-01-01\"," + bounds + " " + line + "\n"; err != nil || string(text) != want {
+		t.Errorf("the file holds %q, %v; want %q", text, err, want)
+	}
+	if out, _ := ok(t, "list"); !strings.Contains(out, " you@Desk\n") || !strings.Contains(out, "me@laptop  "+bounds+"\n") {
+		t.Errorf("listed as\n%s", out)
+	}
+	out, _ = ok(t, "list", "--json")
+	var l listing
+	if err := json.Unmarshal([]byte(out), &l); err != nil || len(l.Clients) != 2 {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if c := l.Clients[0]; c.Name != "you-desk" || c.Allow != nil || c.Rate != 0 {
+		t.Errorf("%+v", c)
+	}
+	c := l.Clients[1]
+	if c.Name != "laptop" || c.Flows != 256 || c.Rate != 2_500_000 || strings.Join(c.Allow, " ") != "10.0.0.0/8:22,443 [2001:db8::/32]:8000-8080" ||
+		strings.Join(c.Deny, " ") != "*:25 link-local" || strings.Join(c.Address, " ") != "10.77.0.5/24 fd00::5/64" || len(c.From) != 2 {
+		t.Errorf("%+v", c)
+	}
+	if out, _ := ok(t, append([]string{"trust", "client", line, "--expires", "2999-01-01"}, limits...)...); !strings.Contains(out, "already") {
+		t.Errorf("a second time: %q", out)
+	}
+	if out, _ := ok(t, "trust", "client", line, "--rate", "1M"); !strings.HasSuffix(out, "may dial this machine, with rate=\"1M\"\n") {
+		t.Errorf("other limits: %q", out)
+	}
+	if text, _ := os.ReadFile(filepath.Join(dir, trust.ClientsFile)); string(text) != other+"\nrate=\"1M\" "+line+"\n" {
+		t.Errorf("the file holds %q", text)
+	}
+}
+
 func TestForget(t *testing.T) {
 	home(t)
 	lines := map[string]string{}
@@ -141,6 +186,7 @@ func TestRefused(t *testing.T) {
 	ok(t, "new")
 	ok(t, "trust", "server", "gw", line)
 	ok(t, "trust", "client", line)
+	ok(t, "trust", "client", trust.FormatPublic(trust.Generate().Public(), ""), "--name", "d")
 	private := filepath.Join(dir, trust.KeyFile)
 	write := func(name, text string) string {
 		path := filepath.Join(t.TempDir(), name)
@@ -176,6 +222,16 @@ func TestRefused(t *testing.T) {
 		{"trust server new " + write("esc", line+" \x1b[2J"), "", 1, "U+001B", ""},
 		{"trust client @ --expires soon", "", 2, "is no date", "2027-01-01"},
 		{"trust client @ --expires 2001-01-01", "", 2, "that is past", "forget"},
+		{"trust client @ --allow 10.0.0.1/8", "", 2, "--allow: \"10.0.0.1/8\" is no destination", "10.0.0.0/8"},
+		{"trust client @ --deny 10.0.0.0/8:0", "", 2, "--deny: ", "*:25"},
+		{"trust client @ --allow host:22", "", 2, "host has no ports here", ""},
+		{"trust client @ --address 10.77.0.0/24", "", 2, "--address: 10.77.0.0/24 is a network", "10.77.0.5/24"},
+		{"trust client @ --address 10.77.0.5/24 --address 10.77.0.6/24", "", 2, "are of one family", "one of IPv6"},
+		{"trust client @ --from x", "", 2, "--from: \"x\" is neither", "192.0.2.0/24"},
+		{"trust client @ --flows 0", "", 2, "--flows: ", "256"},
+		{"trust client @ --rate 10", "", 2, "--rate: ", "10M"},
+		{"trust client @ --name -a", "", 2, "--name: ", "laptop"},
+		{"trust client - --name d", trust.FormatPublic(trust.Generate().Public(), "x"), 1, "d is already that of line 2", "bodkin key list"},
 		{"trust client", "", 2, "wants a key", ""},
 		{"forget", "", 0, "", ""},
 		{"forget server elsewhere", "", 1, "elsewhere is not in known_servers", "key list"},

@@ -31,6 +31,13 @@ type clientLine struct {
 	Fingerprint string     `json:"fingerprint,omitempty"`
 	Expires     *time.Time `json:"expires,omitempty"`
 	Expired     bool       `json:"expired,omitempty"`
+	Name        string     `json:"name,omitempty"` // by which it is reached
+	From        []string   `json:"from,omitempty"`
+	Address     []string   `json:"address,omitempty"`
+	Allow       []string   `json:"allow,omitempty"`
+	Deny        []string   `json:"deny,omitempty"`
+	Flows       int        `json:"flows,omitempty"`
+	Rate        int64      `json:"rate,omitempty"` // octets per second, each way
 	Problem     string     `json:"problem,omitempty"`
 	Line        int        `json:"line"`
 }
@@ -71,7 +78,12 @@ func listCommand() *cobra.Command {
 				case !c.Expires.IsZero():
 					until = "until " + trust.FormatExpiry(c.Expires)
 				}
-				fmt.Fprintf(w, "client\t%s\t%s\t%s\n", until, trust.Fingerprint(c.Key), c.Comment)
+				fmt.Fprintf(w, "client\t%s\t%s\t%s", until, trust.Fingerprint(c.Key), c.Comment)
+				c.Expires = time.Time{}
+				if bounds := c.Options(); bounds != "" {
+					fmt.Fprint(w, "\t", bounds)
+				}
+				fmt.Fprintln(w)
 			}
 			if err := w.Flush(); err != nil {
 				return err
@@ -107,7 +119,8 @@ func list(known *trust.KnownServers, clients *trust.AuthorizedClients, now time.
 		l.Servers = append(l.Servers, serverLine{s.Names, trust.FormatPublic(s.Key, s.Comment), trust.Fingerprint(s.Key), s.Revoked, s.Line})
 	}
 	for _, c := range clients.Clients() {
-		line := clientLine{Public: trust.FormatPublic(c.Key, c.Comment), Fingerprint: trust.Fingerprint(c.Key), Expired: c.Expired(now), Line: c.Line}
+		line := clientLine{Public: trust.FormatPublic(c.Key, c.Comment), Fingerprint: trust.Fingerprint(c.Key), Expired: c.Expired(now), Line: c.Line,
+			Name: c.Called, From: texts(c.From), Address: texts(c.Address), Allow: texts(c.Allow), Deny: texts(c.Deny), Flows: c.Flows, Rate: c.Rate}
 		if !c.Expires.IsZero() {
 			line.Expires = &c.Expires
 		}
@@ -118,6 +131,13 @@ func list(known *trust.KnownServers, clients *trust.AuthorizedClients, now time.
 	}
 	slices.SortFunc(l.Clients, func(a, b clientLine) int { return a.Line - b.Line })
 	return l
+}
+
+func texts[T fmt.Stringer](list []T) (out []string) {
+	for _, v := range list {
+		out = append(out, v.String())
+	}
+	return out
 }
 
 func forgetCommand() *cobra.Command {
@@ -156,8 +176,8 @@ func forgetCommand() *cobra.Command {
 	}, &cobra.Command{
 		Use:   "client KEY|FILE|FINGERPRINT|COMMENT",
 		Short: "Let a machine dial this one no more",
-		Long: `Take a machine out of authorized_clients. Connections that it has at this time are not
-ended.`,
+		Long: `Take a machine out of authorized_clients. A server that is running (bodkin serve) ends
+what it has open within a second; far halves that were started by a login do not.`,
 		Args: words(cobra.MinimumNArgs(1), "a key"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			_, clients, err := load()

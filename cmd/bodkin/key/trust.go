@@ -87,23 +87,25 @@ func isKnown(added bool) string {
 }
 
 func trustClientCommand() *cobra.Command {
-	var until string
+	var l limits
 	cmd := &cobra.Command{
-		Use:     "client KEY|FILE [--expires DATE]",
-		Short:   "Let a machine dial this one",
-		Long:    `Put a machine's key into authorized_clients: its holder may dial this one, under this account.`,
-		Example: "  bodkin key trust client laptop.pub --expires 2027-01-01",
-		Args:    words(cobra.MinimumNArgs(1), "a key"),
+		Use:   "client KEY|FILE [--allow PREFIX[:PORTS]] [--expires DATE] ...",
+		Short: "Let a machine dial this one",
+		Long: `Put a machine's key into authorized_clients: its holder may dial this one, as far as the
+options let it. They take the place of those that the key has there. A server that is
+running knows of it at once.
+
+A destination is a network or an address, with ports after a colon if it is to be these
+alone: 10.0.0.0/8, 10.0.0.7:22,8000-8080, [2001:db8::/32]:443, *:443 for any address. The
+words host and link-local open the server's own machine and 169.254.0.0/16, which are
+closed by default.`,
+		Example: `  bodkin key trust client laptop.pub --expires 2027-01-01
+  bodkin key trust client 'ssh-ed25519 AAAA... guest' --allow 10.0.0.0/8:22,443 --deny 10.9.0.0/16 --rate 10M`,
+		Args: words(cobra.MinimumNArgs(1), "a key"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var c trust.Client
-			var err error
-			if until != "" {
-				if c.Expires, err = trust.ParseExpiry(until); err != nil {
-					return &config.Error{Reason: "--expires: " + err.Error(), Hint: "a day, 2027-01-01, or a moment, 2027-01-01T18:00:00+01:00"}
-				}
-				if c.Expired(time.Now()) {
-					return &config.Error{Reason: fmt.Sprintf("--expires %s: that is past", trust.FormatExpiry(c.Expires)), Hint: "`bodkin key forget client` takes a key away"}
-				}
+			c, err := l.client()
+			if err != nil {
+				return err
 			}
 			if c.Key, c.Comment, err = readKey(args, cmd.InOrStdin()); err != nil {
 				return err
@@ -119,7 +121,7 @@ func trustClientCommand() *cobra.Command {
 			sayProblems(cmd.ErrOrStderr(), clients)
 			added, err := clients.Add(c)
 			if err != nil {
-				return err
+				return report.WithHint(err, "`bodkin key list` says whose it is; another --name, another --address")
 			}
 			if added {
 				if err := clients.Save(); err != nil {
@@ -133,13 +135,17 @@ func trustClientCommand() *cobra.Command {
 			end := ""
 			if !c.Expires.IsZero() {
 				end = " until " + trust.FormatExpiry(c.Expires)
+				c.Expires = time.Time{}
+			}
+			if bounds := c.Options(); bounds != "" {
+				end += ", with " + bounds
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "the holder of %s %s%s\n", trust.Fingerprint(c.Key), verb, end)
 			sayOtherSide(cmd, "for it to know this machine, there:", "server NAME")
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&until, "expires", "", "`DATE` from which on it may not: 2027-01-01 (0 h UTC), or 2027-01-01T18:00:00+01:00")
+	l.flags(cmd.Flags())
 	return cmd
 }
 
