@@ -71,15 +71,15 @@ func Nearest(word string, names []string) string {
 	return best
 }
 
-// edits counts the least number of letters to add, drop or change that turn a into b
-// (Levenshtein 1966).
+// edits counts the letters to add, drop, change, or swap with the next, that turn a into
+// b, no letter more than once (Damerau 1964, as "optimal string alignment").
 func edits(a, b string) int {
-	row := make([]int, len(b)+1)
+	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}
 	for i := range len(a) {
-		last := slices.Clone(row)
+		before, last, row = last, row, before
 		row[0] = i + 1
 		for j := range len(b) {
 			change := last[j]
@@ -87,6 +87,9 @@ func edits(a, b string) int {
 				change++
 			}
 			row[j+1] = min(change, last[j+1]+1, row[j]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], before[j-1]+1)
+			}
 		}
 	}
 	return row[len(b)]

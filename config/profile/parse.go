@@ -48,6 +48,9 @@ type parser struct {
 
 // position is the place of an octet of the text.
 func (p *parser) position(offset int) Position {
+	for offset < len(p.text) && offset > 0 && !utf8.RuneStart(p.text[offset]) {
+		offset-- // in the middle of a character
+	}
 	before := p.text[:min(offset, len(p.text))]
 	start := bytes.LastIndexByte(before, '\n') + 1
 	return Position{Line: bytes.Count(before, []byte("\n")) + 1, Column: utf8.RuneCount(before[start:]) + 1}

@@ -40,7 +40,7 @@ func (s *Set) apply(cmd *cobra.Command, args []string) ([]string, error) {
 		}
 		return args, nil
 	}
-	if err := judge(f, t, s.maker(cmd, name)...); err != nil {
+	if err := judge(f, t, s.maker(cmd)); err != nil {
 		return nil, err
 	}
 	given := map[string]bool{}
@@ -115,9 +115,8 @@ func arguments(cmd *cobra.Command, t *file.Table, args []string) []string {
 		return args
 	}
 	made := append([]string(nil), t.Texts(targetKey)...)
-	made = append(made, args[1:]...)
-	if len(args) == 1 && takesRoutes(cmd) {
+	if alone := len(args) == 1 || cmd.ArgsLenAtDash() == 1; alone && takesRoutes(cmd) {
 		made = append(made, t.Texts(routesKey)...)
 	}
-	return made
+	return append(made, args[1:]...)
 }

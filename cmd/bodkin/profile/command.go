@@ -100,11 +100,11 @@ func (s *Set) describe(f *file.File, t *file.Table) Description {
 
 // commandLine is what a table stands for, with the first of the commands it is for.
 func (s *Set) commandLine(t *file.Table) []string {
-	users := s.users(t.Name)
-	if len(users) == 0 {
+	make := s.user(t.Name)
+	if make == nil {
 		return nil
 	}
-	cmd := users[0]()
+	cmd := make()
 	line := []string{"bodkin", cmd.Name()}
 	flags := cmd.Flags()
 	if flags.Lookup(nameFlag) != nil && t.Setting(nameFlag) == nil && t.Name != file.Server && devicePattern.MatchString(t.Name) {
@@ -217,7 +217,7 @@ func (s *Set) Find(cmd *cobra.Command, name string) (*file.File, *file.Table, er
 		}
 		return nil, nil, e
 	}
-	return f, t, judge(f, t, s.users(name)...)
+	return f, t, judge(f, t, s.user(name))
 }
 
 // A Verdict is what `bodkin profile check --json` prints.

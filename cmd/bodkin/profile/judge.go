@@ -9,41 +9,35 @@ import (
 	file "github.com/bodkin-net/bodkin/config/profile"
 )
 
-// judge asks commands what they think of a table, and returns nil if one of them would
-// run with it, else the refusal of the first, with the place in the file that it is about.
-func judge(f *file.File, t *file.Table, commands ...func() *cobra.Command) error {
+// judge asks the command that make makes what it thinks of a table; nil for make is none
+// to ask.
+func judge(f *file.File, t *file.Table, make func() *cobra.Command) error {
 	if t.Name != file.Server && len(t.Texts(targetKey)) == 0 {
 		return &file.Error{File: f.Name, At: t.At, Reason: fmt.Sprintf("[%s] says no target", t.Name), Hint: `target = "me@gw.example.org"`}
 	}
-	var first error
-	for _, make := range commands {
-		err := judgeFor(f, t, make)
-		if err == nil {
-			return nil
-		}
-		if first == nil {
-			first = err
-		}
+	if make == nil {
+		return nil
 	}
-	return first
+	return judgeFor(f, t, make)
 }
 
-// users are the commands that a table is for.
-func (s *Set) users(table string) []func() *cobra.Command {
+// user makes the command that a table is for, the first client for a profile; nil if there is
+// none.
+func (s *Set) user(table string) func() *cobra.Command {
 	switch {
-	case table != file.Server:
-		return s.Clients
-	case s.Server != nil:
-		return []func() *cobra.Command{s.Server}
+	case table == file.Server:
+		return s.Server
+	case len(s.Clients) > 0:
+		return s.Clients[0]
 	}
 	return nil
 }
 
-// maker finds what makes a command like cmd.
-func (s *Set) maker(cmd *cobra.Command, table string) []func() *cobra.Command {
-	for _, make := range s.users(table) {
-		if make().Name() == cmd.Name() {
-			return []func() *cobra.Command{make}
+// maker makes commands like cmd, which takes profiles.
+func (s *Set) maker(cmd *cobra.Command) func() *cobra.Command {
+	for _, make := range append(s.Clients[:len(s.Clients):len(s.Clients)], s.Server) {
+		if make != nil && make().Name() == cmd.Name() {
+			return make
 		}
 	}
 	return nil

@@ -29,7 +29,8 @@ import (
 // touches nothing; its RunE carries that out.
 type Set struct {
 	// Clients take the name of a profile in place of their first argument, the
-	// target. A key of a profile is a flag of one of them; each takes those it has.
+	// target. A key of a profile is a flag of one of them; each takes those it has. The
+	// first is what a profile is for when nobody says which of them.
 	Clients []func() *cobra.Command
 
 	// Server, if not nil, takes the file's table [serve], without being asked.
@@ -70,6 +71,7 @@ func (s *Set) Teach(cmd *cobra.Command) *cobra.Command {
 		return cmd
 	}
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, prefix string) (list []string, d cobra.ShellCompDirective) {
+		d = cobra.ShellCompDirectiveNoFileComp
 		if complete != nil {
 			list, d = complete(cmd, args, prefix)
 		}

@@ -11,7 +11,7 @@ import (
 	file "github.com/bodkin-net/bodkin/config/profile"
 )
 
-// check asks every command about every table of its own.
+// check asks about every table the command that it is for.
 func (s *Set) check(cmd *cobra.Command) (Verdict, []error) {
 	path, _, _ := Path(cmd)
 	v := Verdict{File: path, Profiles: []string{}, Problems: []Problem{}}
@@ -22,7 +22,7 @@ func (s *Set) check(cmd *cobra.Command) (Verdict, []error) {
 		v.Profiles = append(v.Profiles, f.Profiles()...)
 		v.Server = f.Table(file.Server) != nil
 		for _, t := range f.Tables {
-			if err := judge(f, t, s.users(t.Name)...); err != nil {
+			if err := judge(f, t, s.user(t.Name)); err != nil {
 				problems = append(problems, err)
 			}
 		}
