@@ -33,16 +33,17 @@ type Status struct {
 	// Authenticated says that each end knows who the other is: by ssh, or by keys.
 	Authenticated bool `json:"authenticated"`
 
-	Near      string         `json:"near"` // the emulators: "tun", "nat"
-	Far       string         `json:"far"`
-	FarHalf   string         `json:"farHalf"` // its software
-	Device    string         `json:"device,omitempty"`
-	Addresses []netip.Prefix `json:"addresses"`
-	Routes    []netip.Prefix `json:"routes"`
-	Exclude   []netip.Prefix `json:"exclude,omitempty"`
-	DNS       []netip.Addr   `json:"dns,omitempty"`
-	MTU       int            `json:"mtu,omitempty"`
-	Warnings  []string       `json:"warnings,omitempty"`
+	Near      string           `json:"near"` // the emulators: "tun", "nat"
+	Far       string           `json:"far"`
+	FarHalf   string           `json:"farHalf"` // its software
+	Device    string           `json:"device,omitempty"`
+	Proxy     []netip.AddrPort `json:"proxy,omitempty"` // where programs find it
+	Addresses []netip.Prefix   `json:"addresses"`
+	Routes    []netip.Prefix   `json:"routes"`
+	Exclude   []netip.Prefix   `json:"exclude,omitempty"`
+	DNS       []netip.Addr     `json:"dns,omitempty"`
+	MTU       int              `json:"mtu,omitempty"`
+	Warnings  []string         `json:"warnings,omitempty"`
 
 	PacketsIn   uint64  `json:"packetsIn"`
 	PacketsOut  uint64  `json:"packetsOut"`

@@ -14,6 +14,7 @@ import (
 	"github.com/bodkin-net/bodkin/carrier"
 	"github.com/bodkin-net/bodkin/carrier/ssh"
 	"github.com/bodkin-net/bodkin/carrier/tls"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/enclosure"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/footprint"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/privilege"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
@@ -30,11 +31,12 @@ type near struct {
 	config *config.Up
 	voice  *voice
 
-	networks    []netip.Prefix    // what the tunnel's addresses come from
-	mine        tunnel.Agreed     // what a NAT here gives the far side: its addresses, ours, its resolvers
-	privileged  *privilege.Helper // nil if nothing of this machine is changed
-	helperWords carrier.Words     // what sudo and the helper say
-	nearWords   carrier.Words     // what this side's pppd or slirp says
+	networks    []netip.Prefix       // what the tunnel's addresses come from
+	mine        tunnel.Agreed        // what a NAT here gives the far side: its addresses, ours, its resolvers
+	privileged  *privilege.Helper    // nil if nothing of this machine is changed
+	enclosure   *enclosure.Enclosure // where the command runs that has a network of its own; or nil
+	helperWords carrier.Words        // what sudo and the helper say
+	nearWords   carrier.Words        // what this side's pppd or slirp says
 	control     *control
 	secrets     *secret.Sources
 	passage     *way.Way   // the hops to the target
@@ -78,21 +80,29 @@ func up(ctx context.Context, u *config.Up, secrets *secret.Sources, errw io.Writ
 		Name: u.Name, State: "connecting", Target: u.Target.String(), PID: os.Getpid(), Since: time.Now().Round(time.Second),
 		Near: u.Near.String(), Routes: u.Routes, Exclude: u.Exclude,
 	}
-	n.voice.printf("bodkin %s: %s through %s\n", version, u.Name, wholeWay(u))
+	n.voice.head("bodkin %s: %s through %s", version, u.Name, wholeWay(u))
 
 	err := n.climb(ctx, cancel)
 	isUp := err == nil
 	if isUp {
 		n.set(func(s *Status) { s.State = "up" })
-		n.voice.up(u)
+		n.voice.up(u, n.snapshot())
 		ready()
-		err = n.carry(ctx)
+		if n.enclosure != nil {
+			err = n.runCommand(ctx)
+		} else {
+			err = n.carry(ctx)
+		}
 	} else if cause := context.Cause(ctx); cause != nil {
 		err = cause
 	}
 	n.set(func(s *Status) { s.State = "stopping" })
 	notes, failed := n.descend(err)
 
+	var ended *exitError
+	if errors.As(err, &ended) {
+		return report.Silent(err)
+	}
 	asked := errors.Is(err, context.Canceled) || errors.Is(err, errDown)
 	if isUp {
 		n.voice.down(u, err, notes, failed)
@@ -121,9 +131,12 @@ func (n *near) climb(ctx context.Context, cancel context.CancelCauseFunc) error 
 		func(context.Context) error { return n.listen(cancel) },
 		n.choose,
 	}
-	if n.config.Near.Kind == config.Tun {
+	switch n.config.Near.Kind {
+	case config.Tun:
 		steps = append(steps, n.gainPrivilege)
-	} else {
+	case config.Enclosed:
+		steps = append(steps, n.renouncePrivilege, n.enclose)
+	default:
 		steps = append(steps, n.renouncePrivilege)
 	}
 	steps = append(steps, n.prove)
@@ -138,6 +151,10 @@ func (n *near) climb(ctx context.Context, cancel context.CancelCauseFunc) error 
 	switch n.config.Near.Kind {
 	case config.Tun:
 		steps = append(steps, n.makeDevice, n.setHost, n.join, n.probe)
+	case config.Enclosed:
+		steps = append(steps, n.furnish, n.join)
+	case config.Socks:
+		steps = append(steps, n.makeProxy, n.join)
 	case config.NAT:
 		steps = append(steps, n.makeNAT, n.join)
 	case config.SLiRP:
@@ -193,6 +210,9 @@ func (n *near) descend(cause error) (notes []string, failed error) {
 		if errors.Is(failed, privilege.ErrGone) {
 			failed = nil // its own end says how it went
 		}
+	}
+	if n.enclosure != nil {
+		n.enclosure.Close()
 	}
 	if n.link != nil {
 		n.link.farewell(errors.Is(cause, context.Canceled) || errors.Is(cause, errDown))

@@ -24,6 +24,7 @@ type voice struct {
 	w       io.Writer
 	colour  bool
 	verbose int
+	quiet   bool      // of what goes well nothing is said
 	began   time.Time // when the present layer began
 	start   time.Time
 }
@@ -51,10 +52,20 @@ func (v *voice) paint(code, text string) string {
 	return "\x1b[" + code + "m" + text + "\x1b[0m"
 }
 
+// head says what begins.
+func (v *voice) head(format string, args ...any) {
+	if !v.quiet {
+		v.printf("%s\n", fmt.Sprintf(format, args...))
+	}
+}
+
 // done says that a layer stands, and how long it took since the one before.
 func (v *voice) done(l report.Layer, format string, args ...any) {
 	took := time.Since(v.began)
 	v.began = time.Now()
+	if v.quiet {
+		return
+	}
 	v.printf("  %s %-10s %s %s\n", v.paint("32", "ok"), l.Name, carrier.Printable(fmt.Sprintf(format, args...)), v.paint("2", fmt.Sprintf("(%.2f s)", took.Seconds())))
 }
 
@@ -96,13 +107,19 @@ func (v *voice) progress(what string, done, total int64) {
 }
 
 // up says that the tunnel carries packets, and what to do now.
-func (v *voice) up(u *config.Up) {
+func (v *voice) up(u *config.Up, s Status) {
+	if v.quiet {
+		return
+	}
 	v.printf("%s in %.2f s: %s\n", v.paint("1;32", u.Name+" is up"), time.Since(v.start).Seconds(), goesWhere(u))
 	if u.Near.Kind == config.Tun && u.TakesEverything() {
 		try := "curl https://www.example.com"
 		if u.Far.Kind != config.SLiRP { // which carries no ping beyond its host
 			try += "    ping 1.1.1.1"
 		}
+		v.printf("  try   %s\n", try)
+	}
+	if try := tryProxy(s.Proxy); try != "" {
 		v.printf("  try   %s\n", try)
 	}
 	if u.Detach {
@@ -124,6 +141,10 @@ func goesWhere(u *config.Up) string {
 	switch {
 	case u.Near.Kind == config.Tun:
 		return fmt.Sprintf("%s goes through %s", what, u.Target)
+	case u.Near.Kind == config.Enclosed:
+		return fmt.Sprintf("%s goes through %s, for the command alone", what, u.Target)
+	case u.Near.Kind == config.Socks:
+		return fmt.Sprintf("%s goes through %s, for programs that use the proxy", what, u.Target)
 	case u.Near.Reaches():
 		return fmt.Sprintf("%s here has its addresses; what it routes goes through %s", u.Near, u.Target)
 	case len(u.Routes) == 0:
@@ -135,6 +156,9 @@ func goesWhere(u *config.Up) string {
 // down says how the tunnel ended.
 func (v *voice) down(u *config.Up, cause error, notes []string, failed error) {
 	v.notes(notes)
+	if v.quiet {
+		return
+	}
 	reason := ""
 	if cause != nil && !errors.Is(cause, context.Canceled) {
 		reason = ": " + carrier.Printable(cause.Error())
@@ -202,7 +226,14 @@ func sayStatus(w io.Writer, list []Status) {
 			row("line", "%s", s.Line)
 		}
 		row("emulators", "%s here, %s there (%s)", s.Near, s.Far, s.FarHalf)
-		row("addresses", "%s on %s, MTU %d", joinText(s.Addresses), s.Device, s.MTU)
+		where := ""
+		if s.Device != "" {
+			where = " on " + s.Device
+		}
+		row("addresses", "%s%s, MTU %d", joinText(s.Addresses), where, s.MTU)
+		if len(s.Proxy) > 0 {
+			row("proxy", "SOCKS5, SOCKS4a and HTTP at %s", joinText(s.Proxy))
+		}
 		row("routes", "%s", joinText(s.Routes))
 		if len(s.Exclude) > 0 {
 			row("not", "%s", joinText(s.Exclude))
