@@ -142,6 +142,16 @@ func mountTrees() error {
 			return fmt.Errorf("mounting on %s: %w", m.dir, err)
 		}
 	}
+	// As Debian has it: everybody may open it, and make devices in a network of their own.
+	if err := unix.Mount("tmpfs", "/dev/net", "tmpfs", unix.MS_NOSUID, "mode=0755"); err != nil {
+		return fmt.Errorf("mounting on /dev/net: %w", err)
+	}
+	if err := unix.Mknod("/dev/net/tun", unix.S_IFCHR|0o666, int(unix.Mkdev(10, 200))); err != nil {
+		return fmt.Errorf("making /dev/net/tun: %w", err)
+	}
+	if err := unix.Chmod("/dev/net/tun", 0o666); err != nil {
+		return err
+	}
 	// A tunnel that the real machine has, or had, is none of the lab's.
 	if err := os.RemoveAll("/var/lib/bodkin"); err != nil {
 		return err

@@ -76,6 +76,7 @@ func up(ctx context.Context, u *config.Up, secrets *secret.Sources, errw io.Writ
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	n := &near{config: u, secrets: secrets, voice: newVoice(errw, u.Verbose)}
+	n.voice.quiet = u.Near.Kind == config.Enclosed && u.Verbose == 0 // what is said there is the command's
 	n.status = Status{
 		Name: u.Name, State: "connecting", Target: u.Target.String(), PID: os.Getpid(), Since: time.Now().Round(time.Second),
 		Near: u.Near.String(), Routes: u.Routes, Exclude: u.Exclude,

@@ -91,7 +91,7 @@ func (v *voice) aside(program, line string) {
 // progress shows how far something long has come, on a terminal in place, else
 // at the end alone.
 func (v *voice) progress(what string, done, total int64) {
-	if !v.colour && done < total {
+	if !v.colour && (done < total || v.quiet) {
 		return
 	}
 	line := fmt.Sprintf("  .. %s %.1f of %.1f MB", what, float64(done)/1e6, float64(total)/1e6)
