@@ -229,6 +229,8 @@ func TestRefused(t *testing.T) {
 		{"trust client @ --address 10.77.0.5/24 --address 10.77.0.6/24", "", 2, "are of one family", "one of IPv6"},
 		{"trust client @ --from x", "", 2, "--from: \"x\" is neither", "192.0.2.0/24"},
 		{"trust client @ --flows 0", "", 2, "--flows: ", "256"},
+		{"trust client @ --expires=", "", 2, "--expires: ", "2027-01-01"},
+		{"trust client @ --rate=", "", 2, "--rate: ", "10M"},
 		{"trust client @ --rate 10", "", 2, "--rate: ", "10M"},
 		{"trust client @ --name -a", "", 2, "--name: ", "laptop"},
 		{"trust client - --name d", trust.FormatPublic(trust.Generate().Public(), "x"), 1, "d is already that of line 2", "bodkin key list"},

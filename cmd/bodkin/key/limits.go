@@ -12,7 +12,7 @@ import (
 
 // limits are the flags that bind a client, as they are given.
 type limits struct {
-	expires, name, flows, rate string
+	expires, name, flows, rate []string // of these the last counts
 	from, address, allow, deny []string
 }
 
@@ -21,10 +21,10 @@ func (l *limits) flags(f *pflag.FlagSet) {
 	f.StringArrayVar(&l.deny, "deny", nil, "`DESTINATION` where it may not go; may be given again")
 	f.StringArrayVar(&l.address, "address", nil, "`ADDRESS` that it has inside the tunnel: 10.77.0.5/24; once for IPv4, once for IPv6")
 	f.StringArrayVar(&l.from, "from", nil, "`NETWORK` or address that its connection must come from; may be given again")
-	f.StringVar(&l.expires, "expires", "", "`DATE` from which on it may not: 2027-01-01 (0 h UTC), or 2027-01-01T18:00:00+01:00")
-	f.StringVar(&l.flows, "flows", "", "`NUMBER` of flows that it may have at once")
-	f.StringVar(&l.rate, "rate", "", "octets per second that it may send, and be sent: 2500K, 10M, 1G")
-	f.StringVar(&l.name, "name", "", "`NAME` by which it is reached: letters, digits and dashes; else its comment makes one")
+	f.StringArrayVar(&l.expires, "expires", nil, "`DATE` from which on it may not: 2027-01-01 (0 h UTC), or 2027-01-01T18:00:00+01:00")
+	f.StringArrayVar(&l.flows, "flows", nil, "`NUMBER` of flows that it may have at once")
+	f.StringArrayVar(&l.rate, "rate", nil, "`RATE` in octets per second that it may send, and be sent: 2500K, 10M, 1G")
+	f.StringArrayVar(&l.name, "name", nil, "`NAME` by which it is reached: letters, digits and dashes; else its comment makes one")
 }
 
 // client returns what the flags say of a client.
@@ -35,13 +35,13 @@ func (l *limits) client() (c trust.Client, err error) {
 		hint  string
 		set   func(text string) error
 	}{
-		{"expires", one(l.expires), "a day, 2027-01-01, or a moment, 2027-01-01T18:00:00+01:00",
+		{"expires", l.expires, "a day, 2027-01-01, or a moment, 2027-01-01T18:00:00+01:00",
 			func(text string) (err error) { c.Expires, err = trust.ParseExpiry(text); return err }},
-		{"name", one(l.name), "such as laptop, or build-7",
+		{"name", l.name, "such as laptop, or build-7",
 			func(text string) (err error) { c.Name, err = trust.ParseName(text); return err }},
-		{"flows", one(l.flows), "such as 256",
+		{"flows", l.flows, "such as 256",
 			func(text string) (err error) { c.Flows, err = trust.ParseFlows(text); return err }},
-		{"rate", one(l.rate), "octets per second: 2500K, 10M, 1G",
+		{"rate", l.rate, "octets per second: 2500K, 10M, 1G",
 			func(text string) (err error) { c.Rate, err = trust.ParseRate(text); return err }},
 		{"from", l.from, "a network, 192.0.2.0/24, or an address",
 			func(text string) error { return add(&c.From, text, trust.ParseFrom) }},
@@ -61,14 +61,6 @@ func (l *limits) client() (c trust.Client, err error) {
 		return c, &config.Error{Reason: fmt.Sprintf("--expires %s: that is past", trust.FormatExpiry(c.Expires)), Hint: "`bodkin key forget client` takes a key away"}
 	}
 	return c, nil
-}
-
-// one is a flag that is given once or not at all.
-func one(text string) []string {
-	if text == "" {
-		return nil
-	}
-	return []string{text}
 }
 
 func add[T any](list *[]T, text string, parse func(string) (T, error)) error {
