@@ -54,6 +54,7 @@ func (n *near) hello() native.Hello {
 		}
 		if n.config.ForwardFar.Forward {
 			h.Asks |= native.AskForward
+			h.Wants = n.config.Routes
 		}
 		if n.config.ForwardFar.Masquerade {
 			h.Asks |= native.AskMasquerade

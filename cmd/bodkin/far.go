@@ -113,8 +113,15 @@ func (f *farHalf) kernelPort(peer native.Hello) (mine native.Hello, port tunnel.
 		for i, p := range mine.Yours {
 			w.Addrs = append(w.Addrs, netip.PrefixFrom(mine.Mine[i], p.Bits()))
 		}
+	}
+	switch asked := peer.Asks & (native.AskForward | native.AskMasquerade); {
+	case asked != 0 && f.grant&asked == asked:
+		w.Forward, w.Masquerade, w.Forwarded = true, asked&native.AskMasquerade != 0, peer.Wants
+	case asked != 0:
+		mine.Notes = append(mine.Notes, "the far side's own settings do not let its kernel forward for us")
+	case peer.Emulator != native.EmulatorNAT:
 		if text, err := os.ReadFile("/proc/sys/net/ipv4/ip_forward"); err == nil && string(text) == "0\n" {
-			mine.Notes = append(mine.Notes, "its kernel forwards nothing (net.ipv4.ip_forward is 0): only that machine itself is reached")
+			mine.Notes = append(mine.Notes, "its kernel forwards nothing (net.ipv4.ip_forward is 0): only that machine itself is reached; --forward far changes that")
 		}
 	}
 	if f.grant&native.AskKernel != 0 {
@@ -136,6 +143,9 @@ func (f *farHalf) kernelPort(peer native.Hello) (mine native.Hello, port tunnel.
 	if err != nil {
 		file.Close()
 		return mine, nil, release, err
+	}
+	if w.Forward {
+		mine.Notes = append(mine.Notes, state.Notes()...)
 	}
 	device, err := tun.Open(file, w.MTU)
 	if err != nil {

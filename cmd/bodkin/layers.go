@@ -321,6 +321,9 @@ func (n *near) wishFor(device string) host.Wish {
 		Name: n.config.Name, Device: device, MTU: n.agreed.MTU, Addrs: n.agreed.Local,
 		Routes: n.routes(), Exclude: n.config.Exclude,
 	}
+	if f := n.config.ForwardNear; f.Forward {
+		w.Forward, w.Masquerade, w.Forwarded = true, f.Masquerade, n.config.Back
+	}
 	if d := n.config.DNS; !d.Off {
 		w.DNS.Servers, w.DNS.Domains = n.agreed.DNS, d.Domains
 		if d.Server.IsValid() {

@@ -42,6 +42,7 @@ type Hello struct {
 	Notes    []string       // what the sender cannot do, for people; at most 8 of 200 octets
 	Asks     Asks           // what the sender would have of the receiver
 	Routes   []netip.Prefix // what the receiver may reach through the sender, at most 64
+	Wants    []netip.Prefix // what the sender would have the receiver's kernel forward to, at most 64
 	WaysIn   []WayIn        // what the receiver, a NAT, is asked to listen for, at most 32
 }
 
@@ -81,6 +82,7 @@ const (
 	tagAsks     = 9
 	tagRoute    = 10
 	tagWayIn    = 11
+	tagWants    = 12
 )
 
 // Bounds of a HELLO (spec.md, section 3).
@@ -125,6 +127,9 @@ func (h Hello) append(dst []byte) []byte {
 	}
 	for _, p := range h.Routes[:min(len(h.Routes), routesMax)] {
 		field(tagRoute, append(p.Addr().AsSlice(), byte(p.Bits())))
+	}
+	for _, p := range h.Wants[:min(len(h.Wants), routesMax)] {
+		field(tagWants, append(p.Addr().AsSlice(), byte(p.Bits())))
 	}
 	for _, w := range h.WaysIn[:min(len(h.WaysIn), waysInMax)] {
 		field(tagWayIn, w.append(nil))
@@ -226,12 +231,16 @@ func (h *Hello) set(tag uint16, v []byte) error {
 			return bad("not one octet")
 		}
 		h.Asks = Asks(v[0]) & knownAsks
-	case tagRoute:
+	case tagRoute, tagWants:
+		list := &h.Routes
+		if tag == tagWants {
+			list = &h.Wants
+		}
 		p, ok := parsePrefix(v)
-		if !ok || len(h.Routes) == routesMax {
+		if !ok || len(*list) == routesMax {
 			return bad("not an address and prefix length, or too many")
 		}
-		h.Routes = append(h.Routes, p.Masked())
+		*list = append(*list, p.Masked())
 	case tagWayIn:
 		w, ok := parseWayIn(v)
 		if !ok || len(h.WaysIn) == waysInMax {
