@@ -131,8 +131,11 @@ func play(ctx context.Context, s *Session) int {
 		h := sha256.New()
 		size, _ := io.Copy(h, s)
 		fmt.Fprintf(s, "%d %x", size, h.Sum(nil))
-	case "source":
-		io.CopyN(s, pattern(), int64(n))
+	case "sink":
+		size, _ := io.CopyBuffer(io.Discard, struct{ io.Reader }{s}, make([]byte, 64<<10))
+		fmt.Fprint(s, size)
+	case "flood":
+		io.CopyBuffer(struct{ io.Writer }{s}, io.LimitReader(zeros{}, int64(n)), make([]byte, 64<<10))
 	case "status":
 		return n
 	case "stderr":
