@@ -36,6 +36,15 @@ type user struct {
 	machine  *lab.Machine
 	resolver string // asked for names; empty: the machine's own
 	proxied  bool   // the programs use the SOCKS and web proxy on the loopback
+	root     bool   // there is no account me
+}
+
+// account is whose the programs are.
+func (u user) account() string {
+	if u.root {
+		return "root"
+	}
+	return "me"
 }
 
 // proxyAddress is where --near socks has its proxy.
@@ -59,7 +68,7 @@ func (w *world) uses(u user, n network) {
 		}
 		w.fetched(u, "by address", "http://"+netip.AddrPortFrom(addr, lab.WebPort).String())
 		if !u.proxied { // a proxy knows no ping
-			if r := w.on(u.machine, "me", "ping", "-c", "1", "-w", "10", addr.String()); r.status != 0 {
+			if r := w.on(u.machine, u.account(), "ping", "-c", "1", "-w", "10", addr.String()); r.status != 0 {
 				w.t.Errorf("ping of %v: exit status %d\n%s", addr, r.status, r.out)
 			}
 		}
@@ -86,7 +95,7 @@ func (w *world) fetched(u user, how, base string) {
 		args = append(args, "--socks5-hostname", proxyAddress)
 	}
 	var got, errs bytes.Buffer
-	cmd := u.machine.Command(within(w.t, patience), "curl", append(args, fmt.Sprintf("%s/bytes/%d?seed=5", base, smallBulk))...).As("me")
+	cmd := u.machine.Command(within(w.t, patience), "curl", append(args, fmt.Sprintf("%s/bytes/%d?seed=5", base, smallBulk))...).As(u.account())
 	cmd.Stdout, cmd.Stderr = &got, &errs
 	err := cmd.Run()
 	want, failed := io.ReadAll(lab.Bytes(smallBulk, 5))
@@ -108,7 +117,7 @@ func (w *world) resolved(u user, name string) string {
 	if u.resolver != "" {
 		args = append(args, "@"+u.resolver)
 	}
-	return strings.TrimSpace(w.on(u.machine, "me", "dig", append(args, name, "A")...).out)
+	return strings.TrimSpace(w.on(u.machine, u.account(), "dig", append(args, name, "A")...).out)
 }
 
 // echoed sends a datagram to an echo port, and wants it back.

@@ -50,7 +50,7 @@ var (
 
 	// CorpGateway4 and CorpGateway6 are where the laptop reaches the gateway besides
 	// when the private network is around the gateway: addresses inside the prefixes
-	// that a user of that network routes. The laptop knows them as "office".
+	// that a user of that network routes. The laptop knows them as "office" and "office6".
 	CorpGateway4 = netip.MustParseAddr("10.9.9.9")
 	CorpGateway6 = netip.MustParseAddr("fd44:9::9")
 

@@ -14,7 +14,7 @@ import (
 func (l *Lab) furnish(ctx context.Context) error {
 	hosts := fmt.Sprintf("127.0.0.1 localhost\n::1 localhost\n%v gw\n%v gw\n", Gateway4, Gateway6)
 	if l.options.Corp == CorpAroundGateway {
-		hosts += fmt.Sprintf("%v office\n%v office\n", CorpGateway4, CorpGateway6)
+		hosts += fmt.Sprintf("%v office\n%v office6\n", CorpGateway4, CorpGateway6)
 	}
 	for _, m := range l.machines() {
 		for path, text := range map[string]string{
@@ -85,7 +85,7 @@ func (l *Lab) exchangeKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	known := fmt.Sprintf("gw,%v,%v,office,%v,%v %s", Gateway4, Gateway6, CorpGateway4, CorpGateway6, host)
+	known := fmt.Sprintf("gw,%v,%v,office,office6,%v,%v %s", Gateway4, Gateway6, CorpGateway4, CorpGateway6, host)
 	for account, home := range map[string]string{"me": "/home/me", "root": "/root"} {
 		key, err := keygen(ctx, l.Laptop, account, home+"/.ssh/id_ed25519")
 		if err != nil {
