@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/config"
 	file "github.com/bodkin-net/bodkin/config/profile"
 )
@@ -93,7 +94,7 @@ func set(cmd *cobra.Command, t *file.Table, steps []step, given map[string]bool)
 		switch {
 		case !many:
 			if err := flags.Set(f.Name, s.setting.Values[s.value].Text); err != nil {
-				return err
+				return report.Usage(err)
 			}
 		default:
 			if s.value >= 0 {
