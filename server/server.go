@@ -47,6 +47,7 @@ type Client struct {
 	Name     string // for people: in logs, metrics and the list
 	Sessions int    // at a time; 0: Config.PerClient
 	Rate     int64  // octets per second each way, of all its sessions together; 0: no limit
+	Grant    any    // what the caller keeps with it
 }
 
 // A Tunnel is what a session carries packets with.

@@ -136,7 +136,7 @@ func TestProgramGoesWrong(t *testing.T) {
 // TestProgramIsNotABodkin: a forced command finds no nonce in this command line,
 // for it would speak another link than is meant.
 func TestProgramIsNotABodkin(t *testing.T) {
-	if nonce, ok := nonceIn(Program(testNonce, true)); ok {
+	if nonce, ok := NonceIn(Program(testNonce, true)); ok {
 		t.Errorf("found %q", nonce)
 	}
 }

@@ -142,10 +142,12 @@ var (
 // when a forced command runs in its place (SSH_ORIGINAL_COMMAND, sshd(8)). It
 // reports false if there is none.
 func NonceFromEnv() (nonce string, ok bool) {
-	return nonceIn(os.Getenv("SSH_ORIGINAL_COMMAND"))
+	return NonceIn(os.Getenv("SSH_ORIGINAL_COMMAND"))
 }
 
-func nonceIn(command string) (string, bool) {
+// NonceIn returns the nonce in a command that Command has made, for an ssh server that
+// is itself the far half. It reports false if there is none.
+func NonceIn(command string) (nonce string, ok bool) {
 	found := commandPattern.FindStringSubmatch(command)
 	if found == nil {
 		return "", false

@@ -1,0 +1,190 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+
+	"github.com/bodkin-net/bodkin/carrier"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/farside"
+	"github.com/bodkin-net/bodkin/endpoint/usernat"
+	"github.com/bodkin-net/bodkin/link/native"
+	"github.com/bodkin-net/bodkin/server"
+	"github.com/bodkin-net/bodkin/trust"
+	"github.com/bodkin-net/bodkin/tunnel"
+)
+
+// openTunnel says hello to a client, and gives it what its hello asks for: a userspace
+// NAT of its own, or, if it is a NAT itself, a place among those who stand.
+func (s *service) openTunnel(ctx context.Context, session *server.Session, stream carrier.Stream, client trust.Client) (server.Tunnel, error) {
+	stream.ReadWriteCloser = session.Meter(stream.ReadWriteCloser)
+	var nat *usernat.NAT
+	var stands *place
+	link, peer, _, err := native.Accept(ctx, stream, func(peer native.Hello) (mine native.Hello, err error) {
+		session.About(peer.Software)
+		switch {
+		case peer.Emulator == native.EmulatorNAT:
+			mine, stands, err = s.standing(client, peer)
+		case peer.Asks&native.AskKernel != 0:
+			err = errors.New("this server has no privileges, and so no kernel interface: it gives a userspace NAT (--far nat)")
+		default:
+			if mine, nat, err = s.nat(session, client, peer); err == nil {
+				mine.Receives = nat.Caps()
+			}
+		}
+		return mine, err
+	})
+	if err != nil {
+		if nat != nil {
+			nat.Close()
+		}
+		return nil, err
+	}
+	if stands != nil {
+		return &standing{link: link, hello: peer, place: stands, session: session}, nil
+	}
+	return &natTunnel{link: link, nat: nat}, nil
+}
+
+// nat makes the userspace NAT of a client, and the hello that says so.
+func (s *service) nat(session *server.Session, client trust.Client, peer native.Hello) (native.Hello, *usernat.NAT, error) {
+	mine, err := farside.Offer(s.software, peer.Networks)
+	if err != nil {
+		return mine, nil, err
+	}
+	for _, p := range client.Address {
+		if !give(&mine, p, peer.Networks) {
+			mine.Notes = append(mine.Notes, fmt.Sprintf("the server has the address %v for you, which is in no network that your side has free", p.Addr()))
+		}
+	}
+	c := usernat.Config{
+		Allow:   s.bounds.policy(client),
+		Limits:  s.natLimits(client),
+		Refused: func(r usernat.Refusal) { session.Refused(r.Kind.String(), describe(r)) },
+	}
+	for _, p := range mine.Yours {
+		c.Peer = append(c.Peer, netip.PrefixFrom(p.Addr(), p.Addr().BitLen()))
+	}
+	mine, nat, err := farside.NAT(c, mine, peer, s.grants(client))
+	return mine, nat, err
+}
+
+// Where an address stands alone, its network is one of this length: there the server
+// has its own two.
+const (
+	network4 = 24
+	network6 = 64
+)
+
+// give puts the address p that a client has by its line into the hello, in the place of
+// the usual one of its family. It reports false if p is in none of the networks that the
+// client has free, or is one of the server's own in its network.
+func give(mine *native.Hello, p netip.Prefix, free []netip.Prefix) bool {
+	bits := network4
+	if p.Addr().Is6() {
+		bits = network6
+	}
+	if p.Bits() > bits {
+		p = netip.PrefixFrom(p.Addr(), bits)
+	}
+	if len(free) > 0 && !within(netip.PrefixFrom(p.Addr(), p.Addr().BitLen()), free) {
+		return false
+	}
+	offered, err := farside.Offer("", []netip.Prefix{p.Masked()})
+	if err != nil || offered.Mine[0] == p.Addr() || farside.Resolvers([]netip.Prefix{p})[0] == p.Addr() {
+		return false
+	}
+	for i, usual := range mine.Yours {
+		if usual.Addr().Is4() == p.Addr().Is4() {
+			mine.Yours[i], mine.Mine[i] = p, offered.Mine[0]
+			return true
+		}
+	}
+	return false
+}
+
+// describe is a refusal in words.
+func describe(r usernat.Refusal) string {
+	protocol := map[uint8]string{1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}[r.Protocol]
+	if protocol == "" {
+		protocol = fmt.Sprintf("protocol %d", r.Protocol)
+	}
+	where := func(a netip.AddrPort) string {
+		switch {
+		case !a.Addr().IsValid():
+			return "?"
+		case a.Port() == 0:
+			return a.Addr().String()
+		}
+		return a.String()
+	}
+	text := fmt.Sprintf("%s from %s to %s", protocol, where(r.Src), where(r.Dst))
+	if r.Omitted > 0 {
+		text += fmt.Sprintf(", and %d more", r.Omitted)
+	}
+	return text
+}
+
+// A natTunnel is a client's link joined to its NAT.
+type natTunnel struct {
+	link *native.Link
+	nat  *usernat.NAT
+}
+
+// Run implements server.Tunnel. The NAT is closed before the client is told: from then
+// on nothing passes.
+func (t *natTunnel) Run(ctx context.Context) error {
+	return orderly(tunnel.Join(ctx, t.nat, farewell{t.link, ctx}))
+}
+
+// Counts implements server.Tunnel.
+func (t *natTunnel) Counts() server.Counts {
+	c := linkCounts(t.link)
+	n := t.nat.Stats()
+	c.Flows = n.TCP + n.UDP + n.Echo + n.Dialing
+	c.Refused = map[string]uint64{
+		"policy": n.RefusedPolicy, "flows": n.RefusedFlows, "dials": n.RefusedDials, "memory": n.RefusedMemory, "echo": n.RefusedEcho,
+		"source": n.DroppedSource, "malformed": n.DroppedMalformed + t.link.Stats().Dropped, "fragments": n.DroppedFragments, "full": n.DroppedFull,
+	}
+	return c
+}
+
+func linkCounts(l *native.Link) server.Counts {
+	s := l.Stats()
+	return server.Counts{PacketsIn: s.PacketsIn, PacketsOut: s.PacketsOut, OctetsIn: s.OctetsIn, OctetsOut: s.OctetsOut, RoundTrip: s.RoundTrip}
+}
+
+// A farewell is a link that tells its client at the end why this side ended it.
+type farewell struct {
+	*native.Link
+	ctx context.Context
+}
+
+// Close implements tunnel.Port.
+func (f farewell) Close() error {
+	var ended *server.EndedError
+	if !errors.As(context.Cause(f.ctx), &ended) {
+		return f.Link.Close()
+	}
+	code := uint8(native.CloseEnding)
+	if ended.Why == server.WhyKicked {
+		code = native.CloseUser
+	}
+	return f.CloseWith(code, ended.Text)
+}
+
+// orderly returns no error where the client ended in good order.
+func orderly(err error) error {
+	var closed *native.ClosedError
+	if errors.As(err, &closed) || errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// turnAway tells a client whose key is good why it gets no tunnel all the same.
+func turnAway(ctx context.Context, stream carrier.Stream, why error) {
+	native.Accept(ctx, stream, func(native.Hello) (native.Hello, error) { return native.Hello{}, why })
+}
