@@ -42,7 +42,7 @@ func parseBounds(allow, only, deny []string) (b bounds, err error) {
 			if err != nil {
 				return b, err
 			}
-			*list.into = append(*list.into, places(d)...)
+			*list.into = append(*list.into, spots(d)...)
 		}
 	}
 	return b, nil
@@ -63,8 +63,8 @@ var (
 	linkLocal = []netip.Prefix{netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("fd00:ec2::254/128")}
 )
 
-// places are all that a destination stands for.
-func places(d trust.Destination) []usernat.Rule {
+// spots are all that a destination stands for.
+func spots(d trust.Destination) []usernat.Rule {
 	switch d.Place {
 	case trust.Host:
 		return usernat.Everywhere(loopback...)
@@ -94,7 +94,7 @@ func rules(d trust.Destination) (list []usernat.Rule) {
 func (b bounds) policy(c trust.Client) usernat.Policy {
 	p := usernat.Policy{Deny: append([]usernat.Rule(nil), b.deny...)}
 	for _, d := range c.Deny {
-		p.Deny = append(p.Deny, places(d)...)
+		p.Deny = append(p.Deny, spots(d)...)
 	}
 	if len(c.Allow) == 0 {
 		p.Host, p.LinkLocal, p.Open, p.Only = b.host, b.linkLocal, b.open, b.only
@@ -108,7 +108,7 @@ func (b bounds) policy(c trust.Client) usernat.Policy {
 		case trust.LinkLocal:
 			p.LinkLocal = p.LinkLocal || b.linkLocal
 		}
-		named = append(named, places(d)...)
+		named = append(named, spots(d)...)
 		for _, r := range rules(d) {
 			switch {
 			case within(r.Prefix, linkLocal):

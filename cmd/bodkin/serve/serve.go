@@ -21,7 +21,6 @@ package serve
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"io"
 	"net"
