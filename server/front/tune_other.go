@@ -1,0 +1,7 @@
+//go:build !linux
+
+package front
+
+import "syscall"
+
+func tune(string, string, syscall.RawConn) error { return nil }
