@@ -110,14 +110,19 @@ func set(cmd *cobra.Command, t *file.Table, steps []step, given map[string]bool)
 }
 
 // arguments puts the profile's target in the place of its name, and its routes where
-// none were given.
+// none were given. What stands behind two dashes is another command's.
 func arguments(cmd *cobra.Command, t *file.Table, args []string) []string {
 	if t.Name == file.Server {
 		return args
 	}
+	own := len(args)
+	if dash := cmd.ArgsLenAtDash(); dash > 0 {
+		own = dash
+	}
 	made := append([]string(nil), t.Texts(targetKey)...)
-	if alone := len(args) == 1 || cmd.ArgsLenAtDash() == 1; alone && takesRoutes(cmd) {
+	made = append(made, args[1:own]...)
+	if own == 1 && takesRoutes(cmd) {
 		made = append(made, t.Texts(routesKey)...)
 	}
-	return append(made, args[1:]...)
+	return append(made, args[own:]...)
 }

@@ -38,11 +38,11 @@ func Path(cmd *cobra.Command) (string, bool, error) {
 }
 
 // callersHome is where the user lives who called `sudo bodkin up`, which gives root up
-// for that user and has that user's keys; empty if it is not so, or for a command that
-// goes on as root, and so by root's file.
+// for that user and has that user's keys; empty if it is not so, or for the server,
+// which goes on as root, and so by root's file.
 func callersHome(cmd *cobra.Command) string {
 	uid := caller()
-	if uid == "" || cmd.Name() == file.Server || cmd.Name() == "exec" || filepath.IsAbs(os.Getenv("XDG_CONFIG_HOME")) {
+	if uid == "" || cmd.Name() == file.Server || filepath.IsAbs(os.Getenv("XDG_CONFIG_HOME")) {
 		return ""
 	}
 	u, err := user.LookupId(uid)

@@ -64,7 +64,7 @@ func program(r *ran) *cobra.Command {
 	exec := func() *cobra.Command {
 		var e ran
 		cmd := &cobra.Command{
-			Use: "exec TARGET -- COMMAND", Args: cobra.MinimumNArgs(2),
+			Use: "exec TARGET [CIDR...] -- COMMAND", Args: cobra.MinimumNArgs(2),
 			RunE: func(_ *cobra.Command, args []string) error {
 				e.command, e.args = "exec", args
 				*r = e
@@ -154,7 +154,8 @@ func TestTeach(t *testing.T) {
 		{"up -- work", ran{args: []string{"work"}, dns: []string{"auto"}, name: "bodkin0", near: "tun"}},
 		{"up elsewhere 10.0.0.0/8", ran{args: []string{"elsewhere", "10.0.0.0/8"}, dns: []string{"auto"}, name: "bodkin0", near: "tun"}},
 		{"up serve", ran{args: []string{"serve"}, dns: []string{"auto"}, name: "bodkin0", near: "tun"}},
-		{"exec work -- curl -v http://x", ran{command: "exec", args: []string{"me@office", "curl", "-v", "http://x"}, dns: []string{"corp.example"}, allow: []string{"host"}}},
+		{"exec work -- curl -v http://x", ran{command: "exec", args: []string{"me@office", "10.0.0.0/8", "192.168.7.0/24", "curl", "-v", "http://x"}, dns: []string{"corp.example"}, allow: []string{"host"}}},
+		{"exec work 10.9.0.0/16 -- curl", ran{command: "exec", args: []string{"me@office", "10.9.0.0/16", "curl"}, dns: []string{"corp.example"}, allow: []string{"host"}}},
 		{"serve", ran{command: "serve", listen: []string{":443", "unix:/run/bodkin.sock"}}},
 		{"serve --listen :8443", ran{command: "serve", listen: []string{":8443"}}},
 	} {

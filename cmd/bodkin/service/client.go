@@ -96,7 +96,7 @@ func (t tunnel) unit(p Place) (Unit, error) {
 		target = "default.target"
 	}
 	b.add("", "[Install]", "WantedBy="+target)
-	return Unit{File: unitName(t.profile), Text: b.String(), Enable: true}, nil
+	return Unit{File: unitName(t.profile), Text: b.String()}, nil
 }
 
 // privileges are what the service may do. It runs the user's ssh, and what that runs: so

@@ -3,6 +3,7 @@
 //
 //	command.go   install, uninstall, status
 //	client.go    the unit of a profile
+//	server.go    those of the server
 //	unit.go      what a unit's text looks like
 //	manager.go   the systemd, and the files that it reads
 //	account.go   for whom
@@ -27,9 +28,6 @@ import (
 	"github.com/bodkin-net/bodkin/config"
 	file "github.com/bodkin-net/bodkin/config/profile"
 )
-
-// A Server makes the units of `bodkin serve`.
-type Server func(Place) ([]Unit, error)
 
 // Command is `bodkin service`. server may be nil: then there is none to install.
 func Command(profiles *profile.Set, server Server) *cobra.Command {
@@ -170,13 +168,13 @@ func install(cmd *cobra.Command, m *manager, profile string, units []Unit, now b
 		fmt.Fprintf(out, "wrote %s\n", m.path(u.File))
 	}
 	commands := [][]string{{"daemon-reload"}}
+	var names []string
 	for _, u := range units {
-		if u.Enable {
-			commands = append(commands, []string{"enable", u.File})
-			if now { // and not `enable --now`, which leaves a running one as it was
-				commands = append(commands, []string{"restart", u.File})
-			}
-		}
+		names = append(names, u.File)
+	}
+	commands = append(commands, append([]string{"enable"}, names...))
+	if now { // and not `enable --now`, which leaves a running one as it was; a socket is none while its service runs
+		commands = append(commands, append([]string{"stop"}, names...), append([]string{"start"}, names...))
 	}
 	for _, c := range commands {
 		fmt.Fprintln(out, m.command(c...))
@@ -203,11 +201,7 @@ func (s *services) units(cmd *cobra.Command, name string, p Place) ([]Unit, []st
 	}
 	p.Config = path
 	if name == file.Server {
-		if s.server == nil {
-			return nil, nil, errors.New("service: this bodkin has no server")
-		}
-		units, err := s.server(p)
-		return units, nil, err
+		return s.serverUnits(cmd, p)
 	}
 	_, t, err := s.profiles.Find(cmd, name)
 	if err != nil {
@@ -221,9 +215,31 @@ func (s *services) units(cmd *cobra.Command, name string, p Place) ([]Unit, []st
 	return []Unit{u}, tun.notes(p, t), err
 }
 
+// serverUnits are those of the server.
+func (s *services) serverUnits(cmd *cobra.Command, p Place) ([]Unit, []string, error) {
+	if s.server == nil {
+		return nil, nil, errors.New("service: this bodkin has no server")
+	}
+	f, err := s.profiles.Load(cmd)
+	if err != nil {
+		return nil, nil, err
+	}
+	t := f.Table(file.Server)
+	if t != nil {
+		if _, t, err = s.profiles.Find(cmd, file.Server); err != nil {
+			return nil, nil, err
+		}
+	}
+	units, err := s.server.units(p, t)
+	return units, nil, err
+}
+
 // instead is what to do without systemd.
 func (s *services) instead(cmd *cobra.Command, name string, p Place) string {
 	p.Config, _, _ = profile.Path(cmd)
+	if name == file.Server {
+		return "a line for `crontab -e` does the same: @reboot while :; do " + shellWord(p.Binary) + " serve; sleep 30; done"
+	}
 	return "a line for `crontab -e` does the same: " + tunnel{profile: name}.crontab(p)
 }
 
@@ -271,7 +287,7 @@ func (s *services) uninstallCommand() *cobra.Command {
 func (s *services) installed(m *manager, profile string) ([]string, error) {
 	candidates := []string{unitName(profile)}
 	if profile == file.Server {
-		candidates = append(candidates, "bodkin-serve.socket")
+		candidates = append(candidates, serverSocket)
 	}
 	var found []string
 	for _, unit := range candidates {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/bodkin-net/bodkin/cmd/bodkin/profile"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
+	file "github.com/bodkin-net/bodkin/config/profile"
 )
 
 // A fake is a systemd that writes down what it was told.
@@ -103,10 +104,10 @@ func TestInstall(t *testing.T) {
 		if status != 0 {
 			t.Fatalf("exit status %d: %s", status, errs)
 		}
-		if want := "wrote " + unit + "\nsystemctl --user daemon-reload\nsystemctl --user enable bodkin-work.service\nsystemctl --user restart bodkin-work.service\n"; out != want {
+		if want := "wrote " + unit + "\nsystemctl --user daemon-reload\nsystemctl --user enable bodkin-work.service\nsystemctl --user stop bodkin-work.service\nsystemctl --user start bodkin-work.service\n"; out != want {
 			t.Errorf("it said\n%swant\n%s", out, want)
 		}
-		if got := strings.Join(f.told, "\n"); got != "daemon-reload\nenable bodkin-work.service\nrestart bodkin-work.service" {
+		if got := strings.Join(f.told, "\n"); got != "daemon-reload\nenable bodkin-work.service\nstop bodkin-work.service\nstart bodkin-work.service" {
 			t.Errorf("systemd was told\n%s", got)
 		}
 		if !strings.Contains(errs, "nobody is there to be asked") || !strings.Contains(errs, "another environment") {
@@ -202,7 +203,7 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("without systemd: exit status %d: %s", status, errs)
 	}
 	f = newFake(t)
-	f.fail = "restart"
+	f.fail = "start"
 	if _, errs, status := call(t, f, nil, "install", "--user", "work", "--now"); status != 1 || !strings.Contains(errs, "journalctl --user -u bodkin-work.service") {
 		t.Errorf("one that does not start: exit status %d: %s", status, errs)
 	}
@@ -227,19 +228,50 @@ func TestMachines(t *testing.T) {
 	}
 }
 
-// TestServer: the server's units are its own affair, the way of installing them is not.
+// TestServer: the server's units are its own affair; what is added to them for a [serve]
+// of the user's is not.
 func TestServer(t *testing.T) {
+	const ours = "[Service]\nExecStart=PROGRAM serve\nCapabilityBoundingSet=\n# AmbientCapabilities=\n[Install]\nAlso=bodkin-serve.socket\n"
+	server := Server(func(program string) map[string]string {
+		return map[string]string{serverService: strings.ReplaceAll(ours, "PROGRAM", program), serverSocket: "[Socket]\n"}
+	})
+	p := Place{Binary: "/usr/bin/bod kin", Config: "/root/100%.toml"}
+	for _, c := range []struct {
+		listen  []string
+		none    bool
+		want    string
+		sockets int
+	}{
+		{nil, true, strings.ReplaceAll(ours, "PROGRAM", `"/usr/bin/bod kin"`), 1},
+		{nil, false, "[Service]\nExecStart=\"/usr/bin/bod kin\" serve --config=%d/config.toml\n# The file of profiles, as it is when this starts.\nLoadCredential=config.toml:/root/100%%.toml\nCapabilityBoundingSet=\n# AmbientCapabilities=\n[Install]\nAlso=bodkin-serve.socket\n", 1},
+		{[]string{":8443", "unix:/run/x"}, false, "[Service]\nExecStart=\"/usr/bin/bod kin\" serve --config=%d/config.toml\n# The file of profiles, as it is when this starts.\nLoadCredential=config.toml:/root/100%%.toml\nCapabilityBoundingSet=\n# AmbientCapabilities=\n[Install]\n", 0},
+		{[]string{":443"}, false, "[Service]\nExecStart=\"/usr/bin/bod kin\" serve --config=%d/config.toml\n# The file of profiles, as it is when this starts.\nLoadCredential=config.toml:/root/100%%.toml\nCapabilityBoundingSet=CAP_NET_BIND_SERVICE\nAmbientCapabilities=CAP_NET_BIND_SERVICE\n# AmbientCapabilities=\n[Install]\n", 0},
+	} {
+		table := &file.Table{Name: "serve"}
+		for _, l := range c.listen {
+			if len(table.Settings) == 0 {
+				table.Settings = []file.Setting{{Key: "listen"}}
+			}
+			table.Settings[0].Values = append(table.Settings[0].Values, file.Value{Text: l})
+		}
+		if c.none {
+			table = nil
+		}
+		units, err := server.units(p, table)
+		if err != nil || len(units) != 1+c.sockets || units[len(units)-1].Text != c.want {
+			t.Errorf("listen %q: %v\n%+v\nwant\n%s", c.listen, err, units, c.want)
+		}
+	}
 	writeProfiles(t, profiles)
 	f := newFake(t)
-	var got Place
-	server := func(p Place) ([]Unit, error) {
-		got = p
-		return []Unit{{File: "bodkin-serve.service", Text: "[Service]\n"}, {File: "bodkin-serve.socket", Text: "[Socket]\n", Enable: true}}, nil
+	if _, errs, status := call(t, f, server, "install", "serve", "--user"); status != 0 || strings.Join(f.told, "\n") != "daemon-reload\nenable bodkin-serve.service" {
+		t.Errorf("exit status %d, told %q: %s", status, f.told, errs)
 	}
-	if _, errs, status := call(t, f, server, "install", "serve", "--user"); status != 0 || strings.Join(f.told, "\n") != "daemon-reload\nenable bodkin-serve.socket" || !got.User || !filepath.IsAbs(got.Config) || !filepath.IsAbs(got.Binary) {
-		t.Errorf("exit status %d, told %q, place %+v: %s", status, f.told, got, errs)
+	text, err := os.ReadFile(filepath.Join(f.dir, serverService))
+	if err != nil || parses(string(text)) != "" {
+		t.Errorf("%v: %s\n%s", err, parses(string(text)), text)
 	}
-	if out, errs, status := call(t, f, server, "uninstall", "serve", "--user"); status != 0 || strings.Count(out, "removed ") != 2 {
+	if out, errs, status := call(t, f, server, "uninstall", "serve", "--user"); status != 0 || strings.Count(out, "removed ") != 1 {
 		t.Errorf("exit status %d: %s%s", status, out, errs)
 	}
 }

@@ -11,9 +11,8 @@ import (
 
 // A Unit is one unit of systemd's.
 type Unit struct {
-	File   string // its name: "bodkin-work.service"
-	Text   string // without the line that says whose it is
-	Enable bool   // it is the one to be enabled and started
+	File string // its name: "bodkin-work.service"
+	Text string // without the line that says whose it is
 }
 
 // unitName is the unit of a profile, or of the server. A profile's name has no letter

@@ -66,7 +66,7 @@ func TestGolden(t *testing.T) {
 // systemd.kill(5) have, as far as a unit of ours may have them.
 var known = map[string]string{
 	"[Unit]":    " Description Documentation Wants After StartLimitIntervalSec ",
-	"[Service]": " Type ExecStart ExecStopPost Restart RestartPreventExitStatus RestartSec RestartSteps RestartMaxDelaySec TimeoutStartSec TimeoutStopSec KillMode Environment User NoNewPrivileges CapabilityBoundingSet ProtectSystem ProtectControlGroups ProtectKernelLogs ProtectKernelModules ProtectKernelTunables ProtectClock ProtectHostname LockPersonality RestrictRealtime RestrictSUIDSGID SystemCallArchitectures UMask ",
+	"[Service]": " Type ExecStart ExecStopPost Restart RestartPreventExitStatus RestartSec RestartSteps RestartMaxDelaySec TimeoutStartSec TimeoutStopSec WatchdogSec KillMode Environment User NoNewPrivileges CapabilityBoundingSet ProtectSystem ProtectControlGroups ProtectKernelLogs ProtectKernelModules ProtectKernelTunables ProtectClock ProtectHostname LockPersonality RestrictRealtime RestrictSUIDSGID SystemCallArchitectures UMask ",
 	"[Install]": " WantedBy ",
 }
 
