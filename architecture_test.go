@@ -36,6 +36,7 @@ var rules = []struct {
 	{"lab", nil},
 	{"pty", nil},
 	{"server", nil}, // is handed functions
+	{"splitdns", nil},
 	{"trust", nil},
 
 	{"carrier/command", []string{"carrier", "pty"}},

@@ -110,9 +110,16 @@ type DNS struct {
 	Servers []netip.Addr
 
 	// Domains limits the Servers to names below these; empty means every name.
-	// Only systemd-resolved can do that: where resolv.conf is all there is, Set
-	// refuses with ErrSplitDNS rather than send names elsewhere than was asked.
+	// Only systemd-resolved can do that by itself: where resolv.conf is all there
+	// is and there is no Forwarder, Set refuses with ErrSplitDNS rather than send
+	// names elsewhere than was asked.
 	Domains []string
+
+	// Forwarder is a loopback address at which somebody asks the Servers about the
+	// Domains, and about other names those whom the machine asked before (see
+	// NameServers). Where resolv.conf is all there is, it names the Forwarder in
+	// their place, and the rest of it, the search list and options, stays.
+	Forwarder netip.Addr
 
 	Mode DNSMode
 }
@@ -286,6 +293,12 @@ func (d DNS) check() error {
 		if checkHost(s) != nil || s.IsLinkLocalUnicast() {
 			return fmt.Errorf("host: name server %v: not one that can be asked through a tunnel", s)
 		}
+	}
+	if f := d.Forwarder; f.IsValid() && (!f.IsLoopback() || f.Is4In6() || f.Zone() != "") {
+		return fmt.Errorf("host: DNS forwarder %v: not one on this machine", f)
+	}
+	if d.Forwarder.IsValid() && (len(d.Domains) == 0 || len(d.Servers) == 0) {
+		return errors.New("host: a DNS forwarder wants domains, and servers for them")
 	}
 	for _, name := range d.Domains {
 		if !validDomain(name) {

@@ -28,6 +28,9 @@ func Choose(candidates []netip.Prefix) (netip.Prefix, error) {
 	return netip.Prefix{}, ErrUnsupported
 }
 
+// NameServers returns ErrUnsupported on this system.
+func NameServers() ([]netip.Addr, error) { return nil, ErrUnsupported }
+
 // FreeMark returns ErrUnsupported on this system.
 func FreeMark() (uint32, error) { return 0, ErrUnsupported }
 

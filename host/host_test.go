@@ -64,6 +64,8 @@ func TestCheck(t *testing.T) {
 		{"user id -2", func(w *Wish) { w.Pins = []Pin{{far("192.0.2.1:22"), -2}} }},
 		{"name server 127.0.0.1", func(w *Wish) { w.DNS.Servers = []netip.Addr{netip.MustParseAddr("127.0.0.1")} }},
 		{"name server fe80::1%eth0", func(w *Wish) { w.DNS.Servers = []netip.Addr{netip.MustParseAddr("fe80::1%eth0")} }},
+		{"DNS forwarder 192.0.2.1", func(w *Wish) { w.DNS.Forwarder = netip.MustParseAddr("192.0.2.1") }},
+		{"a DNS forwarder wants domains", func(w *Wish) { w.DNS.Forwarder = netip.MustParseAddr("127.66.0.53") }},
 		{`domain "x;id"`, func(w *Wish) { w.DNS.Domains = []string{"x;id"} }},
 		{`domain "corp.example\nnameserver 192.0.2.1"`, func(w *Wish) { w.DNS.Domains = []string{"corp.example\nnameserver 192.0.2.1"} }},
 		{`domain "a..b"`, func(w *Wish) { w.DNS.Domains = []string{"a..b"} }},

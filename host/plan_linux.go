@@ -343,6 +343,8 @@ func (p *plan) names() error {
 	switch {
 	case !file:
 		return nil
+	case w.DNS.Forwarder.IsValid():
+		p.ownServers(followed(now))
 	case len(w.DNS.Domains) > 0 && resolved:
 		p.note("programs that read %s do not find %s: it names other servers than systemd-resolved", resolvConf, strings.Join(w.DNS.Domains, ", "))
 		return nil
@@ -350,6 +352,16 @@ func (p *plan) names() error {
 		return fmt.Errorf("host: DNS: %w", ErrSplitDNS)
 	}
 	return p.resolvConf(now, mounted)
+}
+
+// ownServers says which of the machine's own name servers the tunnel takes.
+func (p *plan) ownServers(conf []byte) {
+	for _, s := range nameServers(conf) {
+		has := func(x netip.Prefix) bool { return x.Contains(s) }
+		if !onMachine(s) && slices.ContainsFunc(p.wish.carried(), has) && !slices.ContainsFunc(p.wish.Exclude, has) {
+			p.note("the machine's own name server %v is asked through the tunnel: exclude it if it is on this side", s)
+		}
+	}
 }
 
 // followed returns the text behind a link, or nil.
@@ -376,6 +388,9 @@ func (p *plan) resolvConf(now fileState, mounted bool) error {
 	c := &resolvConfChange{
 		Path: resolvConf, Aside: resolvConf + "." + tableName(p.wish.Name), Old: now,
 		New: resolvConfText(p.wish.Name, p.wish.DNS.Servers),
+	}
+	if f := p.wish.DNS.Forwarder; f.IsValid() {
+		c.New = splitConfText(p.wish.Name, f, followed(now))
 	}
 	if mounted {
 		c.Aside, c.New = "", padded(c.New, len(now.Text))

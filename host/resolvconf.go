@@ -26,20 +26,40 @@ func resolvConfText(name string, servers []netip.Addr) []byte {
 	return b.Bytes()
 }
 
+// splitConfText is the whole file while a forwarder tells the tunnel's names from
+// others: what was there, with the forwarder in the place of the name servers.
+// Other names mean what they meant, so the search list and the options stay.
+func splitConfText(name string, forwarder netip.Addr, old []byte) []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "# Some names are looked up through the tunnel %s. When it ends, this file\n# is again what it was.\nnameserver %v\n", name, forwarder)
+	for line := range strings.Lines(string(old)) {
+		if !isNameServer(line) {
+			b.WriteString(strings.TrimSuffix(line, "\n") + "\n")
+		}
+	}
+	return b.Bytes()
+}
+
+// isNameServer reports whether the C library takes the line for one that names a
+// server, or tries to: the keyword at its start, then white space.
+func isNameServer(line string) bool {
+	rest, ok := strings.CutPrefix(line, "nameserver")
+	return ok && rest != strings.TrimLeft(rest, " \t")
+}
+
 // nameServers returns the servers of a resolv.conf as glibc finds them: the
 // keyword at the line's start, white space, an address, and whatever follows.
 func nameServers(text []byte) []netip.Addr {
 	var servers []netip.Addr
 	for line := range strings.Lines(string(text)) {
-		rest, ok := strings.CutPrefix(line, "nameserver")
-		if !ok || rest == strings.TrimLeft(rest, " \t") {
+		if !isNameServer(line) {
 			continue
 		}
-		fields := strings.Fields(rest)
-		if len(fields) == 0 {
+		fields := strings.Fields(line)
+		if len(fields) < 2 {
 			continue
 		}
-		if a, err := netip.ParseAddr(fields[0]); err == nil {
+		if a, err := netip.ParseAddr(fields[1]); err == nil {
 			servers = append(servers, a)
 		}
 	}

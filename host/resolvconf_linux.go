@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +26,29 @@ type resolvConfChange struct {
 	Aside string    `json:"aside"` // the old one's second name; "" to write in place
 	Old   fileState `json:"old"`
 	New   []byte    `json:"new"`
+}
+
+// NameServers returns those whom this machine's programs ask now, as the C library
+// finds them: the first three of resolv.conf, or, where it names none or is
+// missing, 127.0.0.1.
+func NameServers() ([]netip.Addr, error) {
+	f, err := os.Open(resolvConf)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("host: DNS: %w", err)
+	}
+	var servers []netip.Addr
+	if err == nil {
+		defer f.Close()
+		text, err := io.ReadAll(io.LimitReader(f, maxResolvConf))
+		if err != nil {
+			return nil, fmt.Errorf("host: DNS: %w", err)
+		}
+		servers = nameServers(text)
+	}
+	if len(servers) == 0 {
+		servers = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
+	}
+	return servers[:min(len(servers), maxNameServers)], nil
 }
 
 // A fileState is what a path held.

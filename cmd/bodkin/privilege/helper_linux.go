@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"sync"
@@ -91,26 +92,26 @@ func Start(errw io.Writer) (*Helper, error) {
 }
 
 // call sends one request and waits for its reply.
-func (p *Helper) call(req request, file *os.File) (reply, []*os.File, error) {
+func (p *Helper) call(req request, files ...*os.File) (reply, []*os.File, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.conn.SetDeadline(time.Now().Add(helperPatience))
 	if req.Verb == verbHello {
 		p.conn.SetDeadline(time.Time{}) // as long as sudo's user takes
 	}
-	if err := send(p.conn, req, file); err != nil {
+	if err := send(p.conn, req, files...); err != nil {
 		return reply{}, nil, lost(err)
 	}
-	r, files, err := receive[reply](p.conn)
+	r, got, err := receive[reply](p.conn)
 	if err != nil {
-		closeAll(files)
+		closeAll(got)
 		return r, nil, lost(err)
 	}
 	if r.Error != "" {
-		closeAll(files)
+		closeAll(got)
 		return r, nil, errors.New(r.Error)
 	}
-	return r, files, nil
+	return r, got, nil
 }
 
 func lost(err error) error {
@@ -124,7 +125,7 @@ func (p *Helper) How() string { return p.how }
 // clean up after others.
 func (p *Helper) Hello(ctx context.Context) ([]string, error) {
 	defer context.AfterFunc(ctx, func() { p.conn.Close() })() // sudo may be asking for a password
-	r, _, err := p.call(request{Verb: verbHello}, nil)
+	r, _, err := p.call(request{Verb: verbHello})
 	return r.Notes, err
 }
 
@@ -146,7 +147,7 @@ func (p *Helper) Control(_, _ string, raw syscall.RawConn) error {
 
 // Device makes the TUN device, and returns its file, which is the caller's, and its name.
 func (p *Helper) Device(name string) (*os.File, string, error) {
-	r, files, err := p.call(request{Verb: verbDevice, Name: name}, nil)
+	r, files, err := p.call(request{Verb: verbDevice, Name: name})
 	if err != nil {
 		return nil, "", err
 	}
@@ -157,10 +158,40 @@ func (p *Helper) Device(name string) (*os.File, string, error) {
 	return files[0], r.Name, nil
 }
 
+// A Resolver is a DNS forwarder's sockets, port 53 of a loopback address. They are
+// the caller's, to be served by splitdns.Forwarder.Serve.
+type Resolver struct {
+	Addr netip.Addr // what a wish's DNS.Forwarder is to be
+	UDP  net.PacketConn
+	TCP  net.Listener
+}
+
+// Resolver opens the sockets of a DNS forwarder. There can be one.
+func (p *Helper) Resolver() (*Resolver, error) {
+	r, files, err := p.call(request{Verb: verbResolver})
+	defer closeAll(files) // net makes its own of them
+	if err != nil {
+		return nil, err
+	}
+	if len(files) != 2 {
+		return nil, errors.New("the host helper sent no sockets")
+	}
+	udp, err := net.FilePacketConn(files[0])
+	if err != nil {
+		return nil, err
+	}
+	tcp, err := net.FileListener(files[1])
+	if err != nil {
+		udp.Close()
+		return nil, err
+	}
+	return &Resolver{Addr: r.Addr, UDP: udp, TCP: tcp}, nil
+}
+
 // Set carries out the wish, for the device that was made, and returns what people should
 // know of it. An error may be ErrBusy or ErrSplitDNS.
 func (p *Helper) Set(w host.Wish) ([]string, error) {
-	r, _, err := p.call(request{Verb: verbSet, Wish: &w}, nil)
+	r, _, err := p.call(request{Verb: verbSet, Wish: &w})
 	switch {
 	case err == nil:
 		return r.Notes, nil
@@ -174,7 +205,7 @@ func (p *Helper) Set(w host.Wish) ([]string, error) {
 
 // Look returns what others did to the machine's settings since.
 func (p *Helper) Look() []string {
-	r, _, _ := p.call(request{Verb: verbLook}, nil)
+	r, _, _ := p.call(request{Verb: verbLook})
 	return r.Notes
 }
 
@@ -184,7 +215,7 @@ func (p *Helper) Gone() <-chan struct{} { return p.gone }
 
 // Undo takes the wish back, and gives up the device. It returns what was left to others.
 func (p *Helper) Undo() ([]string, error) {
-	r, _, err := p.call(request{Verb: verbUndo}, nil)
+	r, _, err := p.call(request{Verb: verbUndo})
 	return r.Notes, err
 }
 

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
+	"net/netip"
 	"os"
 	"syscall"
 
@@ -15,6 +17,13 @@ import (
 
 // A Helper is the near end of the host helper, which only Linux has so far.
 type Helper struct{}
+
+// A Resolver is a DNS forwarder's sockets.
+type Resolver struct {
+	Addr netip.Addr
+	UDP  net.PacketConn
+	TCP  net.Listener
+}
 
 var errUnsupported = errors.New("bodkin up works on Linux only so far")
 
@@ -27,6 +36,7 @@ func (p *Helper) How() string                                   { return "" }
 func (p *Helper) Hello(context.Context) ([]string, error)       { return nil, errUnsupported }
 func (p *Helper) Control(string, string, syscall.RawConn) error { return errUnsupported }
 func (p *Helper) Device(string) (*os.File, string, error)       { return nil, "", errUnsupported }
+func (p *Helper) Resolver() (*Resolver, error)                  { return nil, errUnsupported }
 func (p *Helper) Set(host.Wish) ([]string, error)               { return nil, errUnsupported }
 func (p *Helper) Look() []string                                { return nil }
 func (p *Helper) Gone() <-chan struct{}                         { return nil }

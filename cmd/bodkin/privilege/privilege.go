@@ -5,7 +5,7 @@
 //
 //	privilege.go      names and errors, which every system has
 //	wire.go           the requests, and what each may ask
-//	helper_linux.go   Helper, the near end: Start, Hello, Device, Set, Undo
+//	helper_linux.go   Helper, the near end: Start, Hello, Device, Resolver, Set, Undo
 //	server_linux.go   Serve, the privileged process
 //	root_linux.go     who may change the network, and being root no more
 //

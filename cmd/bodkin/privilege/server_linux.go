@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/bodkin-net/bodkin/endpoint/tun"
 	"github.com/bodkin-net/bodkin/host"
+	"github.com/bodkin-net/bodkin/splitdns"
 )
 
 // JournalDir is where the journals of what was changed are: of root's, or, for
@@ -36,12 +39,13 @@ func JournalDir() string {
 
 // A server is the privileged process: one caller, one device, one wish.
 type server struct {
-	conn    *net.UnixConn
-	device  string // the name of the one that was made
-	file    *os.File
-	state   *host.State
-	sockets uint32   // the mark of the carrier's sockets; 0 before the first
-	notes   []string // what was cleaned up before anything began
+	conn     *net.UnixConn
+	device   string // the name of the one that was made
+	file     *os.File
+	state    *host.State
+	resolver netip.Addr // where a DNS forwarder's sockets were opened; not valid: nowhere
+	sockets  uint32     // the mark of the carrier's sockets; 0 before the first
+	notes    []string   // what was cleaned up before anything began
 
 	said     []string           // the state's notes that the caller has had
 	stop     context.CancelFunc // ends watching
@@ -93,7 +97,7 @@ func (s *server) serve() error {
 		return err
 	}
 	var r reply
-	var give *os.File
+	var give []*os.File
 	switch req.Verb {
 	case verbHello:
 		r.Notes, s.notes = s.notes, nil
@@ -102,6 +106,9 @@ func (s *server) serve() error {
 	case verbDevice:
 		give, err = s.makeDevice(req.Name)
 		r.Name = s.device
+	case verbResolver:
+		give, r.Addr, err = s.openResolver()
+		defer closeAll(give) // the caller has its own
 	case verbSet:
 		r.Notes, err = s.set(req.Wish)
 	case verbLook:
@@ -116,7 +123,7 @@ func (s *server) serve() error {
 		r.Busy = errors.Is(err, host.ErrBusy)
 		r.Split = errors.Is(err, host.ErrSplitDNS)
 	}
-	return send(s.conn, r, give)
+	return send(s.conn, r, give...)
 }
 
 // mark gives the caller's TCP socket the mark that keeps it outside the tunnel.
@@ -140,18 +147,51 @@ func (s *server) mark(files []*os.File) error {
 	return nil
 }
 
-func (s *server) makeDevice(name string) (*os.File, error) {
+func (s *server) makeDevice(name string) ([]*os.File, error) {
 	if s.file != nil {
 		return nil, errors.New("device: there is one already")
 	}
 	var err error
-	s.file, s.device, err = tun.Create(name)
-	return s.file, err
+	if s.file, s.device, err = tun.Create(name); err != nil {
+		return nil, err
+	}
+	return []*os.File{s.file}, nil
+}
+
+// openResolver opens the sockets of a DNS forwarder, the caller's own. It is
+// the only address that a wish's resolv.conf may then name for one.
+func (s *server) openResolver() (files []*os.File, at netip.Addr, err error) {
+	if s.resolver.IsValid() {
+		return nil, at, errors.New("resolver: there is one already")
+	}
+	udp, tcp, at, err := splitdns.Listen()
+	if err != nil {
+		if errors.Is(err, fs.ErrPermission) {
+			err = fmt.Errorf("%w: it needs root, or CAP_NET_BIND_SERVICE besides CAP_NET_ADMIN", err)
+		}
+		return nil, at, err
+	}
+	defer udp.Close()
+	defer tcp.Close()
+	u, err := udp.File()
+	if err != nil {
+		return nil, at, err
+	}
+	t, err := tcp.File()
+	if err != nil {
+		u.Close()
+		return nil, at, err
+	}
+	s.resolver = at
+	return []*os.File{u, t}, at, nil
 }
 
 func (s *server) set(w *host.Wish) ([]string, error) {
 	if w == nil || s.file == nil || w.Device != s.device || s.state != nil {
 		return nil, errors.New("set: one wish, for the device that was made")
+	}
+	if f := w.DNS.Forwarder; f.IsValid() && f != s.resolver {
+		return nil, errors.New("set: a DNS forwarder that was not opened here")
 	}
 	w.Mark = s.sockets
 	state, err := host.Set(*w, JournalDir())
@@ -203,8 +243,8 @@ func (s *server) undo() (notes []string, err error) {
 	return notes, err
 }
 
-// send writes one message, with a file beside it where there is one.
-func send(conn *net.UnixConn, message any, file *os.File) error {
+// send writes one message, with the files beside it.
+func send(conn *net.UnixConn, message any, files ...*os.File) error {
 	b, err := json.Marshal(message)
 	if err != nil {
 		return err
@@ -212,23 +252,29 @@ func send(conn *net.UnixConn, message any, file *os.File) error {
 	if len(b) > wireMax {
 		return fmt.Errorf("a message of %d octets, more than %d", len(b), wireMax)
 	}
-	var rights []byte
-	if file != nil {
-		raw, err := file.SyscallConn()
-		if err != nil {
-			return err
+	return withDescriptors(files, nil, func(fds []int) error {
+		var rights []byte
+		if len(fds) > 0 {
+			rights = unix.UnixRights(fds...)
 		}
-		// The descriptor is used without Fd, which would make it blocking.
-		var sent error
-		if err := raw.Control(func(fd uintptr) {
-			_, _, sent = conn.WriteMsgUnix(b, unix.UnixRights(int(fd)), nil)
-		}); err != nil {
-			return err
-		}
-		return sent
+		_, _, err := conn.WriteMsgUnix(b, rights, nil)
+		return err
+	})
+}
+
+// withDescriptors calls use with the descriptors of files, which stay open until
+// it returns. They are used without Fd, which would make them blocking.
+func withDescriptors(files []*os.File, fds []int, use func([]int) error) error {
+	if len(files) == 0 {
+		return use(fds)
 	}
-	_, _, err = conn.WriteMsgUnix(b, rights, nil)
-	return err
+	raw, err := files[0].SyscallConn()
+	if err != nil {
+		return err
+	}
+	var used error
+	err = raw.Control(func(fd uintptr) { used = withDescriptors(files[1:], append(fds, int(fd)), use) })
+	return errors.Join(err, used)
 }
 
 // receive reads one message and the files beside it, which are the caller's.

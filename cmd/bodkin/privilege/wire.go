@@ -1,6 +1,10 @@
 package privilege
 
-import "github.com/bodkin-net/bodkin/host"
+import (
+	"net/netip"
+
+	"github.com/bodkin-net/bodkin/host"
+)
 
 // The host helper is the only privileged process. It makes the device and
 // carries out the wish for the machine, and takes it all back when asked or when its caller
@@ -10,6 +14,7 @@ import "github.com/bodkin-net/bodkin/host"
 //	hello    nothing; the reply says what was cleaned up before
 //	mark     the TCP socket that comes along gets the carrier's mark
 //	device   make the TUN device; its file comes back
+//	resolver open a loopback address's DNS port; the UDP and the TCP socket come back
 //	set      carry out a wish on that device
 //	look     what has happened to the machine's settings since; in the notes
 //	undo     take it back
@@ -28,6 +33,8 @@ type reply struct {
 	Split bool     `json:"split,omitempty"` // Error is host.ErrSplitDNS
 	Name  string   `json:"name,omitempty"`  // device: what it is called
 	Notes []string `json:"notes,omitempty"` // for people
+
+	Addr netip.Addr `json:"addr,omitzero"` // resolver: which
 }
 
 // The verbs of a request.
@@ -36,8 +43,11 @@ const (
 	verbMark   = "mark"
 	verbDevice = "device"
 	verbSet    = "set"
-	verbLook   = "look"
-	verbUndo   = "undo"
+
+	verbResolver = "resolver"
+
+	verbLook = "look"
+	verbUndo = "undo"
 )
 
 // wireMax bounds a request or reply: a wish with all the routes that there may
