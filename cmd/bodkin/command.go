@@ -20,6 +20,7 @@ import (
 	"github.com/bodkin-net/bodkin/cmd/bodkin/profile"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/serve"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/service"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/standin"
 )
 
@@ -49,9 +50,10 @@ It is for networks and machines that you may use. Ask their owners.`,
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errw)
-	profiles := &profile.Set{Clients: []func() *cobra.Command{upCommand, execCommand}}
-	root.AddCommand(profiles.Teach(upCommand()), profiles.Teach(execCommand()), profiles.Command(), statusCommand(), downCommand(), cleanCommand(), demoCommand(), farHalfCommand(), versionCommand(), manCommand())
-	root.AddCommand(standin.PPP(), standin.Slirp(version, software()), cotty.Command(), chat.Command(), key.Command(), probe.Command(), pipeCommand(), serve.Command(software()))
+	serveCommand := func() *cobra.Command { return serve.Command(software()) }
+	profiles := &profile.Set{Clients: []func() *cobra.Command{upCommand, execCommand}, Server: serveCommand}
+	root.AddCommand(profiles.Teach(upCommand()), profiles.Teach(execCommand()), profiles.Command(), service.Command(profiles, serve.Units), statusCommand(), downCommand(), cleanCommand(), demoCommand(), farHalfCommand(), versionCommand(), manCommand())
+	root.AddCommand(standin.PPP(), standin.Slirp(version, software()), cotty.Command(), chat.Command(), key.Command(), probe.Command(), pipeCommand(), profiles.Teach(serveCommand()))
 	root.AddCommand(
 		&cobra.Command{Use: privilege.Command, Hidden: true, Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return privilege.Serve() }},
 		&cobra.Command{Use: enclosure.Command, Hidden: true, DisableFlagParsing: true, RunE: func(_ *cobra.Command, args []string) error { return enclosure.Serve(args) }},

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"github.com/bodkin-net/bodkin/cmd/bodkin/detach"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/sdnotify"
 )
 
 func upCommand() *cobra.Command {
@@ -68,7 +70,11 @@ the layer that failed: 10 privilege, 11 reach, 12 ssh, 13 far half, 14 link,
 					return up(ctx, &r.Up, r.secrets, cmd.ErrOrStderr(), ready)
 				})
 			}
-			return up(cmd.Context(), &r.Up, r.secrets, cmd.ErrOrStderr(), func() {})
+			return up(cmd.Context(), &r.Up, r.secrets, cmd.ErrOrStderr(), func() {
+				if err := sdnotify.Tell(sdnotify.Ready, sdnotify.Status("up, through "+r.Target.String())); err != nil {
+					fmt.Fprintf(cmd.ErrOrStderr(), "bodkin: note: %v\n", err)
+				}
+			})
 		},
 		ValidArgsFunction: completeHosts,
 	}
