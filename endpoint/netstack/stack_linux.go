@@ -1,6 +1,7 @@
 package netstack
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -38,9 +39,7 @@ const (
 	// timeWait may be short, since a tunnel neither reorders nor repeats.
 	timeWait = 2 * time.Second
 
-	// synRetries of our SYN-ACK: with 1 s doubling, 15 s for a peer that sent
-	// a SYN and does not go on.
-	synRetries = 3
+	synRetries = 3 // the default of Options.SYNRetries
 
 	// maxRetries of a segment before its connection ends. The far half waits
 	// for a broken carrier to come back, and connections should survive that:
@@ -63,6 +62,10 @@ type Options struct {
 
 	// Buffered is the most octets of TCP payload held for all Conns together.
 	Buffered int
+
+	// SYNRetries is how often a SYN or SYN-ACK is sent again; 0: 3, which with 1 s
+	// doubling is 15 s for a peer that sent a SYN and does not go on.
+	SYNRetries uint8
 
 	// OverMemory, if not nil, is told of each Conn that is reset to keep within
 	// Buffered: the other side's address and ours.
@@ -121,7 +124,7 @@ func (s *Stack) configure() error {
 	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: ReceiveBuffer, Max: maxBuffer}
 	congestion := tcpip.CongestionControlOption("reno") // cubic costs a cube root per ACK, and there is no loss to differ in
 	wait := tcpip.TCPTimeWaitTimeoutOption(timeWait)
-	syn := tcpip.TCPSynRetriesOption(synRetries)
+	syn := tcpip.TCPSynRetriesOption(cmp.Or(s.o.SYNRetries, synRetries))
 	retries := tcpip.TCPMaxRetriesOption(maxRetries)
 	for _, o := range []tcpip.SettableTransportProtocolOption{&sack, &recovery, &moderate, &send, &receive, &congestion, &wait, &syn, &retries} {
 		if err := s.gvisor.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
