@@ -115,29 +115,30 @@ func (s *Server) know(c *Conn) kind {
 	if s.SSH != nil {
 		c.SetReadDeadline(time.Now().Add(s.Silence))
 	}
-	for known := kindMore; ; {
+	known := kindMore
+	for known == kindMore {
 		n, err := c.Conn.Read(c.first[len(c.head):])
 		if n == 0 && len(c.head) == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
 			c.SetReadDeadline(time.Time{})
-			s.waiting.spoke(c)
-			return kindSSH
+			known = kindSSH
+			break
 		}
-		if n > 0 && len(c.head) == 0 {
-			c.SetReadDeadline(time.Time{})
+		if n == 0 && err != nil {
+			return kindMore
 		}
 		c.head = c.first[:len(c.head)+n]
 		known = tell(c.head, s.LineOctet, s.Line != nil)
-		if known == kindHello {
-			known = s.knowHello(c)
-		}
-		if known != kindMore {
-			s.waiting.spoke(c)
-			return known
-		}
-		if err != nil {
-			return kindMore
+		if s.SSH != nil {
+			c.SetReadDeadline(time.Time{}) // it is not silent
 		}
 	}
+	if known == kindHello {
+		known = s.knowHello(c)
+	}
+	if known != kindMore {
+		s.waiting.spoke(c)
+	}
+	return known
 }
 
 // knowHello reads the ClientHello that c has begun.

@@ -154,7 +154,7 @@ func TestKinds(t *testing.T) {
 // TestCounts counts each thing once.
 func TestCounts(t *testing.T) {
 	s := start(t, Config{Handlers: handled(), Certificate: certificate(t)})
-	for _, say := range []string{"SSH-2", "\x07", string(hello(t, "bodkin/1")), "GET / HTTP/1.0\r\n\r\n", string(hello(t)), "\x00", "SS", "", "\x16\x03"} {
+	for _, say := range []string{"SSH-2", "\x07", string(hello(t, "bodkin/1")), "GET / HTTP/1.0\r\n\r\n", string(hello(t)), "\x00", "SS", "", "\x16\x03", "\x16\x03\x01\x3f\xff\x01\x00\x3f\x00\x03\x03"} {
 		c := dial(t, s.address)
 		io.WriteString(c, say)
 		c.(*net.TCPConn).CloseWrite()
@@ -168,7 +168,7 @@ func TestCounts(t *testing.T) {
 			t.Errorf("%s: %d", name, got)
 		}
 	}
-	if s.stats.Left.Load() != 3 || s.stats.Accepted.Load() != 9 || s.stats.Late.Load() != 0 || s.stats.GaveWay.Load() != 0 {
+	if s.stats.Left.Load() != 4 || s.stats.Accepted.Load() != 10 || s.stats.Late.Load() != 0 || s.stats.GaveWay.Load() != 0 {
 		t.Errorf("%d left of %d, %d late, %d gave way", s.stats.Left.Load(), s.stats.Accepted.Load(), s.stats.Late.Load(), s.stats.GaveWay.Load())
 	}
 }

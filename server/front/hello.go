@@ -19,25 +19,27 @@ const (
 	// firstRoom is what is made for one in the beginning; it doubles as octets come, so
 	// that a length alone costs nothing.
 	firstRoom = 512
+
+	// maxRecords is how many records may carry it: one in crumbs is nobody's.
+	maxRecords = 64
 )
 
 // Sizes and types of RFC 8446, sections 4 and 5.1.
 const (
-	recordHead       = 5
-	maxRecord        = 1 << 14
-	handshakeHead    = 4
-	typeClientHello  = 1
-	maxRecordsToKeep = 64 // ours: a ClientHello in crumbs is nobody's
+	recordHead      = 5
+	maxRecord       = 1 << 14
+	handshakeHead   = 4
+	typeClientHello = 1
 )
 
 var errNoHello = errors.New("front: no ClientHello")
 
 // helloWhole reports whether octets hold all of a ClientHello, which may lie in several
-// records. Otherwise more of them may, unless there is an error.
+// records, and the last of those. Otherwise more of them may, unless there is an error.
 func helloWhole(octets []byte) (bool, error) {
 	var head []byte // of the handshake message
 	got := 0        // octets of it
-	for range maxRecordsToKeep {
+	for range maxRecords {
 		if len(octets) > 0 && octets[0] != recordHandshake || len(octets) > 1 && octets[1] != recordVersion {
 			return false, errNoHello
 		}
@@ -60,7 +62,7 @@ func helloWhole(octets []byte) (bool, error) {
 			if want > maxHello {
 				return false, errNoHello
 			}
-			if got >= want {
+			if got >= want && len(payload) == size { // no record is read in part
 				return true, nil
 			}
 		}
