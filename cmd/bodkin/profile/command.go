@@ -118,6 +118,9 @@ func (s *Set) commandLine(t *file.Table) []string {
 			line = append(line, "--"+setting.Key+"="+v.Text)
 		}
 	}
+	if t.Name == file.Server {
+		return line
+	}
 	return append(line, arguments(cmd, t, []string{t.Name})...)
 }
 

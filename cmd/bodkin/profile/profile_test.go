@@ -260,11 +260,12 @@ func TestOwner(t *testing.T) {
 func TestCommand(t *testing.T) {
 	path := profiles(t, both)
 	for args, want := range map[string]string{
-		"profile list":      "work   me@office              10.0.0.0/8 192.168.7.0/24\nhome   home.example.org:2222  \nserve  the server's part      :443 unix:/run/bodkin.sock\n",
-		"profile show work": "# " + path + ":1\nbodkin up --name=work --exclude=10.1.0.0/16 --dns=corp.example --verbose=2 me@office 10.0.0.0/8 192.168.7.0/24\n",
-		"profile check":     path + " is right: work, home and [serve]\n",
-		"__complete up ":    "work\tme@office\nhome\thome.example.org:2222\n:4\n",
-		"__complete up me@": "work\tme@office\nhome\thome.example.org:2222\n:4\n",
+		"profile list":       "work   me@office              10.0.0.0/8 192.168.7.0/24\nhome   home.example.org:2222  \nserve  the server's part      :443 unix:/run/bodkin.sock\n",
+		"profile show work":  "# " + path + ":1\nbodkin up --name=work --exclude=10.1.0.0/16 --dns=corp.example --verbose=2 me@office 10.0.0.0/8 192.168.7.0/24\n",
+		"profile show serve": "# " + path + ":14\nbodkin serve --listen=:443 --listen=unix:/run/bodkin.sock\n",
+		"profile check":      path + " is right: work, home and [serve]\n",
+		"__complete up ":     "work\tme@office\nhome\thome.example.org:2222\n:4\n",
+		"__complete up me@":  "work\tme@office\nhome\thome.example.org:2222\n:4\n",
 	} {
 		if _, out, errs, status := call(t, strings.Split(args, " ")...); status != 0 || out != want {
 			t.Errorf("%s: exit status %d, printed\n%q, want\n%q\n%s", args, status, out, want, errs)
