@@ -115,7 +115,9 @@ func (c Client) take(taken map[string]Client, line int) error {
 		}
 	}
 	for _, w := range wants {
-		taken[w] = c
+		if _, ok := taken[w]; !ok {
+			taken[w] = c
+		}
 	}
 	return nil
 }

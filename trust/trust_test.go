@@ -4,6 +4,8 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -304,10 +306,177 @@ func TestProblems(t *testing.T) {
 		{`expires="1969-12-31" ` + line(1), `"1969-12-31" is no date`},
 		{`expires="2030-02-30" ` + line(1), `"2030-02-30" is no date`},
 		{`expires="9999-12-31T23:59:59-01:00" ` + line(1), `is no date`},
+		{`allow ` + line(1), `option "allow" wants a value: allow="10.0.0.0/8:22,443"`},
+		{`allow="" ` + line(1), `option "allow": "" is no destination`},
+		{`allow="10.0.0.0/8" deny="*" ` + line(1), `stands where ssh-ed25519 is wanted`},
+		{`deny="0.0.0.0" ,` + line(1), `stands where`},
+		{`Allow="*" ` + line(1), `option "Allow" is not known here`},
+		{`flows="1",flows="2" ` + line(1), `option "flows" stands there twice`},
+		{`rate="1M",rate="1M" ` + line(1), `option "rate" stands there twice`},
+		{`name="a",name="b" ` + line(1), `option "name" stands there twice`},
+		{`flows="0" ` + line(1), `is no number of flows`},
+		{`flows="+1" ` + line(1), `is no number of flows`},
+		{`flows="1048577" ` + line(1), `is no number of flows`},
+		{`from="192.0.2.1/24" ` + line(1), `option "from": 192.0.2.1/24 is an address in the network 192.0.2.0/24`},
+		{`from="host.example.org" ` + line(1), `neither a network nor an address`},
+		{`from="fe80::1%eth0" ` + line(1), `an interface has no place`},
+		{`address="10.0.0.1/24",address="10.0.1.1/24" ` + line(1), `10.0.0.1/24 and 10.0.1.1/24 are of one family`},
+		{strings.Repeat(`deny="*",`, maxRepeated) + `deny="*" ` + line(1), `option "deny" stands there more than 256 times`},
 	} {
 		p := ParseAuthorizedClients(clients, []byte(c.line)).Problems()
 		if len(p) != 1 || !strings.HasPrefix(p[0].Err.Error(), "trust: "+clients+":1: ") || !strings.Contains(p[0].Err.Error(), c.want) {
 			t.Errorf("%s: %v; want %q", c.line, p, c.want)
+		}
+	}
+}
+
+// TestOptions is a line with all there is.
+func TestOptions(t *testing.T) {
+	const options = `expires="2027-01-01",from="192.0.2.0/24",from="2001:db8::7",name="laptop",address="10.77.0.5/24",address="fd00::5/128",` +
+		`allow="10.0.0.0/8:22,8000-8080",allow="[2001:db8::/32]:443",allow="*:53",allow="host",deny="link-local",deny="10.9.0.0/16",flows="256",rate="10M"`
+	prefix := netip.MustParsePrefix
+	want := Client{Key: testKey(1), Comment: "key-1", Line: 2, Called: "laptop", Name: "laptop", Flows: 256, Rate: 10_000_000,
+		Expires: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC),
+		From:    []netip.Prefix{prefix("192.0.2.0/24"), prefix("2001:db8::7/128")},
+		Address: []netip.Prefix{prefix("10.77.0.5/24"), prefix("fd00::5/128")},
+		Allow: []Destination{
+			{Prefix: prefix("10.0.0.0/8"), Ports: []PortRange{{22, 22}, {8000, 8080}}},
+			{Prefix: prefix("2001:db8::/32"), Ports: []PortRange{{443, 443}}},
+			{Place: Anywhere, Ports: []PortRange{{53, 53}}}, {Place: Host}},
+		Deny: []Destination{{Place: LinkLocal}, {Prefix: prefix("10.9.0.0/16")}},
+	}
+	a := ParseAuthorizedClients(clients, []byte("\n"+options+" "+line(1)+"\n"))
+	if len(a.Problems()) > 0 || len(a.Clients()) != 1 || !reflect.DeepEqual(a.Clients()[0], want) {
+		t.Fatalf("%v, %+v\nwant %+v", a.Problems(), a.Clients(), want)
+	}
+	if got := a.Clients()[0].Options(); got != options {
+		t.Errorf("written as %s", got)
+	}
+}
+
+// TestFrom: a key counts where it is said to come from, and nowhere else.
+func TestFrom(t *testing.T) {
+	a := ParseAuthorizedClients(clients, []byte(`from="192.0.2.0/24",from="2001:db8::/32" `+line(1)+"\n"+
+		`from="198.51.100.7",expires="2020-01-01" `+line(2)+"\n"+`from="198.51.100.8",flows="8" `+line(2)+"\n"+line(3)+"\n"))
+	elsewhere, expired := new(*ElsewhereError), new(*ExpiredError)
+	for _, c := range []struct {
+		n    byte
+		from string
+		want any // nil: it gets in
+	}{
+		{1, "192.0.2.200", nil}, {1, "::ffff:192.0.2.200", nil}, {1, "2001:db8::9", nil}, {1, "2001:db8::9%eth0", nil},
+		{1, "192.0.3.0", elsewhere}, {1, "192.0.1.255", elsewhere}, {1, "::192.0.2.200", elsewhere}, {1, "2001:db9::", elsewhere}, {1, "", elsewhere},
+		{2, "198.51.100.7", elsewhere}, {2, "198.51.100.8", nil}, {2, "", elsewhere},
+		{3, "203.0.113.9", nil}, {3, "", nil},
+	} {
+		from, _ := netip.ParseAddr(c.from)
+		got, err := a.CheckFrom(testKey(c.n), from, now)
+		if (err == nil) != (c.want == nil) || err != nil && !errors.As(err, c.want) {
+			t.Errorf("key %d from %q: %+v, %v", c.n, c.from, got, err)
+		}
+		if err != nil && strings.Contains(err.Error(), "%") {
+			t.Errorf("said %v", err)
+		}
+	}
+	b := ParseAuthorizedClients(clients, []byte(`from="198.51.100.7",expires="2020-01-01" `+line(2)))
+	if _, err := b.CheckFrom(testKey(2), netip.MustParseAddr("198.51.100.7"), now); !errors.As(err, expired) {
+		t.Error(err)
+	}
+}
+
+// TestNames: who is called what, and that nobody takes what is another's.
+func TestNames(t *testing.T) {
+	a := ParseAuthorizedClients(clients, []byte(`name="Laptop" `+line(1)+"\n"+ // 1
+		`name="laptop" `+line(2)+"\n"+ // 2: taken
+		`name="laptop",expires="2027-01-01" `+line(1)+"\n"+ // 3: the same holder
+		FormatPublic(testKey(3), "laptop")+"\n"+ // 4: its comment is another's name
+		FormatPublic(testKey(4), "me@Home box (old)")+"\n"+ // 5
+		FormatPublic(testKey(5), "twin")+"\n"+FormatPublic(testKey(6), "Twin")+"\n"+ // 6, 7
+		FormatPublic(testKey(7), "")+"\n"+FormatPublic(testKey(8), "10.0.0.1")+"\n"+ // 8, 9
+		FormatPublic(testKey(9), strings.Repeat("a", 62)+"-b c")+"\n"+ // 10
+		`address="10.77.0.5/24" `+line(10)+"\n"+`address="10.77.0.5/16" `+line(11)+"\n"+`address="10.77.0.5" `+line(10)+"\n")) // 11, 12: taken, 13
+	called := map[int]string{}
+	for _, c := range a.Clients() {
+		called[c.Line] = c.Called
+	}
+	want := map[int]string{1: "laptop", 3: "laptop", 4: "", 5: "me-home-box-old", 6: "", 7: "", 8: "", 9: "", 10: strings.Repeat("a", 62), 11: "key-10", 13: "key-10"}
+	if !reflect.DeepEqual(called, want) {
+		t.Errorf("called %v\nwant %v", called, want)
+	}
+	if p := a.Problems(); len(p) != 2 || p[0].Err.Error() != "trust: /etc/ac:2: laptop is already that of line 1" || p[1].Err.Error() != "trust: /etc/ac:12: 10.77.0.5 is already that of line 11" {
+		t.Errorf("problems %v", p)
+	}
+	before := len(a.lines)
+	if _, err := a.Add(Client{Key: testKey(20), Name: "laptop"}); err == nil || err.Error() != "trust: /etc/ac: laptop is already that of line 1" {
+		t.Errorf("taking a name: %v", err)
+	}
+	if _, err := a.Check(testKey(20), now); err == nil || len(a.lines) != before {
+		t.Error("it stands there all the same")
+	}
+}
+
+func TestParseDestination(t *testing.T) {
+	for _, c := range []struct{ text, written string }{
+		{"10.0.0.0/8", "10.0.0.0/8"},
+		{"10.0.0.0/8:22,443", "10.0.0.0/8:22,443"},
+		{"10.0.0.7:80,8000-8080", "10.0.0.7:80,8000-8080"},
+		{"10.0.0.7/32", "10.0.0.7"},
+		{"0.0.0.0/0:1-65535", "0.0.0.0/0:1-65535"},
+		{"10.0.0.7:80-80", "10.0.0.7:80"},
+		{"[2001:DB8::/32]:22", "[2001:db8::/32]:22"},
+		{"[2001:db8::1]:22", "[2001:db8::1]:22"},
+		{"[2001:db8::/32]", "2001:db8::/32"},
+		{"2001:db8::1", "2001:db8::1"},
+		{"2001:db8::1:22", "2001:db8::1:22"}, // an address
+		{"::/0", "::/0"},
+		{"*", "*"}, {"*:443", "*:443"}, {"host", "host"}, {"link-local", "link-local"},
+	} {
+		d, err := ParseDestination(c.text)
+		if err != nil || d.String() != c.written {
+			t.Errorf("%q: %q, %v; want %q", c.text, d, err, c.written)
+		}
+	}
+	for _, bad := range []string{"", ":", ":22", "*:", "10.0.0.0/8:", "10.0.0.0/8:0", "10.0.0.0/8:65536", "10.0.0.0/8:022", "10.0.0.0/8:+22", "10.0.0.0/8:22,", "10.0.0.0/8:,22",
+		"10.0.0.0/8:22-", "10.0.0.0/8:-22", "10.0.0.0/8:443-22", "10.0.0.0/8:1-2-3", "10.0.0.0/8: 22", "10.0.0.0/8:ssh", " 10.0.0.0/8", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.0/08", "10.0.0",
+		"010.0.0.0/8", "10.0.0.0/8/8", "[10.0.0.0/8]:22", "[10.0.0.1]", "2001:db8::/32:22", "[2001:db8::/32]22", "[2001:db8::/32", "2001:db8::/32]", "[]:22", "[*]:22", "[[::1]]:22",
+		"fe80::1%eth0", "[fe80::1%eth0]:22", "::ffff:10.0.0.1", "::ffff:10.0.0.0/104", "host:22", "link-local:80", "Host", "hosts", "any", "10.0.0.0/8,10.1.0.0/16",
+		"10.0.0.0/8:" + strings.Repeat("1,", maxPorts) + "1"} {
+		if d, err := ParseDestination(bad); err == nil {
+			t.Errorf("%q is taken as %q", bad, d)
+		}
+	}
+	for text, n := range map[string]int{"*": 2, "host": 0, "link-local": 0, "::/0": 1} {
+		if d, _ := ParseDestination(text); len(d.Prefixes()) != n {
+			t.Errorf("%q is %v", text, d.Prefixes())
+		}
+	}
+}
+
+// TestLimitValues is what the other values mean, and what is none.
+func TestLimitValues(t *testing.T) {
+	for text, want := range map[string]int64{"1K": 1000, "1000": 1000, "1001": 1001, "2500K": 2_500_000, "10M": 10_000_000, "1G": 1e9, "9223372036G": 9223372036e9} {
+		if n, err := ParseRate(text); err != nil || n != want {
+			t.Errorf("rate %q: %d, %v", text, n, err)
+		}
+	}
+	for _, bad := range []string{"", "0", "K", "0K", "10", "999", "-1M", "+1M", "01M", "1.5M", "10m", "10MB", "10 M", "1KM", "9223372037G", "1e6", "10T"} {
+		if n, err := ParseRate(bad); err == nil {
+			t.Errorf("rate %q is taken as %d", bad, n)
+		}
+	}
+	for _, bad := range []string{"", "-", "-a", "a-", "a.b", "a_b", "a b", "ä", "10", "1-2", strings.Repeat("a", 64)} {
+		if name, err := ParseName(bad); err == nil {
+			t.Errorf("name %q is taken as %q", bad, name)
+		}
+	}
+	for _, good := range []string{"10.77.0.5/24", "10.77.0.5", "10.77.0.4/31", "10.77.0.0/32", "fd00::5/64", "2001:db8::/127", "192.0.2.0/31"} {
+		if _, err := ParseAddress(good); err != nil {
+			t.Errorf("address %q: %v", good, err)
+		}
+	}
+	for _, bad := range []string{"", "10.77.0.0/24", "fd00::/64", "0.0.0.0", "::", "127.0.0.1/8", "::1", "224.0.0.5", "ff02::1", "169.254.1.1/16", "fe80::1/64", "fe80::1%lo", "255.255.255.255", "::ffff:10.0.0.1/120", "10.0.0.1/33", "laptop"} {
+		if p, err := ParseAddress(bad); err == nil {
+			t.Errorf("address %q is taken as %v", bad, p)
 		}
 	}
 }
