@@ -3,6 +3,7 @@ package host
 import (
 	"errors"
 	"io/fs"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -84,6 +85,58 @@ func TestResolvConf(t *testing.T) {
 				t.Errorf("inode %d, was %d", got, inode)
 			}
 			killEverywhere(t, attempt{Wish: namesWish(), Dir: dir, Undo: true}, before)
+		})
+	}
+}
+
+// With a forwarder, resolv.conf names it alone and keeps the rest, whatever it is,
+// and comes back as it was, wherever the process was killed.
+func TestForwarder(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	newTun(t, "bodkin0")
+	dir := journals(t)
+	w := namesWish()
+	w.Addrs, w.Routes = prefixes("10.0.2.15/24"), prefixes("192.0.2.0/24")
+	w.DNS = DNS{Servers: []netip.Addr{netip.MustParseAddr("10.9.9.9")}, Domains: []string{"corp.example"}}
+	for _, shape := range shapes {
+		t.Run(shape.name, func(t *testing.T) {
+			reshape(t, shape.make)
+			before := snapshot(t)
+			w.DNS.Forwarder = netip.Addr{}
+			if _, err := Set(w, dir); !errors.Is(err, ErrSplitDNS) {
+				t.Fatalf("without a forwarder: %v", err)
+			}
+			old, _ := os.ReadFile(resolvConf)
+			had, err := NameServers()
+			if err != nil || had[0].String() != map[bool]string{true: "192.0.2.53", false: "127.0.0.1"}[strings.Contains(string(old), "192.0.2.53")] {
+				t.Errorf("NameServers: %v, %v", had, err)
+			}
+
+			w.DNS.Forwarder = netip.MustParseAddr("127.66.0.53")
+			s, err := Set(w, dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := os.ReadFile(resolvConf)
+			if err != nil || len(nameServers(text)) != 1 || nameServers(text)[0] != w.DNS.Forwarder {
+				t.Errorf("%v: %q", err, text)
+			}
+			if strings.Contains(string(old), "search lan") && !strings.Contains(string(text), "search lan\noptions edns0\n") {
+				t.Errorf("the search list is lost: %q", text)
+			}
+			if dev := routeTo(t, "10.9.9.9", 0); dev != "bodkin0" {
+				t.Errorf("the domain's server is asked by %s", dev)
+			}
+			if n := strings.Join(s.Notes(), "\n"); strings.Contains(n, "192.0.2.53 is asked through the tunnel") != strings.Contains(string(old), "192.0.2.53") {
+				t.Errorf("notes: %q", n)
+			}
+			if err := s.Undo(); err != nil {
+				t.Fatal(err)
+			}
+			sameAs(t, before)
+			killEverywhere(t, attempt{Wish: w, Dir: dir, Undo: true}, before)
 		})
 	}
 }

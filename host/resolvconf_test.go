@@ -35,6 +35,20 @@ func TestNameServers(t *testing.T) {
 	}
 }
 
+func TestSplitConf(t *testing.T) {
+	const head = "# Some names are looked up through the tunnel office. When it ends, this file\n# is again what it was.\nnameserver 127.66.0.53\n"
+	for _, c := range []struct{ name, old, want string }{
+		{"empty", "", head},
+		{"search list and options stay", "search lan example\nnameserver 192.0.2.1\noptions edns0 trust-ad", head + "search lan example\noptions edns0 trust-ad\n"},
+		{"all servers go, whatever is wrong with them", "nameserver\t192.0.2.1\nnameserver x\nnameserver 192.0.2.2\n", head},
+		{"what is none stays", "#nameserver 192.0.2.1\n nameserver 192.0.2.1\n", head + "#nameserver 192.0.2.1\n nameserver 192.0.2.1\n"},
+	} {
+		if got := string(splitConfText("office", netip.MustParseAddr("127.66.0.53"), []byte(c.old))); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
 func TestTorn(t *testing.T) {
 	a, b := bytes.Repeat([]byte("a"), 10000), bytes.Repeat([]byte("b"), 5000)
 	for _, c := range []struct {
@@ -75,6 +89,10 @@ func FuzzNameServers(f *testing.F) {
 		}
 		if got := nameServers(resolvConfText("x", plain)); !slices.Equal(got, plain[:min(len(plain), maxNameServers)]) {
 			t.Errorf("written and read back: %v, want %v", got, plain)
+		}
+		forwarder := netip.MustParseAddr("127.66.0.53")
+		if got := nameServers(splitConfText("x", forwarder, text)); len(got) != 1 || got[0] != forwarder {
+			t.Errorf("with a forwarder: %v", got)
 		}
 	})
 }
