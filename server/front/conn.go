@@ -1,6 +1,7 @@
 package front
 
 import (
+	"bytes"
 	"errors"
 	"net"
 	"net/netip"
@@ -8,6 +9,10 @@ import (
 	"sync/atomic"
 	"time"
 )
+
+// firstRoom is what is made for a ClientHello or a request in the beginning, in octets; it
+// doubles as they come, so that a length alone costs nothing.
+const firstRoom = 512
 
 // A Conn is one connection, from its first octet on: what was read to know it is read
 // again. Its methods are net.Conn's, and may be called as those.
@@ -132,8 +137,11 @@ func (s *Server) know(c *Conn) kind {
 			c.SetReadDeadline(time.Time{}) // it is not silent
 		}
 	}
-	if known == kindHello {
+	switch known {
+	case kindHello:
 		known = s.knowHello(c)
+	case kindHTTP:
+		known = c.knowRequest()
 	}
 	if known != kindMore {
 		s.waiting.spoke(c)
@@ -155,12 +163,36 @@ func (s *Server) knowHello(c *Conn) kind {
 			}
 			return helloKind(protos, s.Proto)
 		}
-		if len(c.head) == cap(c.head) {
-			c.head = append(make([]byte, 0, min(max(2*cap(c.head), firstRoom), maxHello)), c.head...)
-		}
-		n, err := c.Conn.Read(c.head[len(c.head):cap(c.head)])
-		if c.head = c.head[:len(c.head)+n]; n == 0 && err != nil {
+		if err := c.readMore(maxHello); err != nil {
 			return kindMore
 		}
 	}
+}
+
+// knowRequest reads the head of the request that c has begun (RFC 9112, section 2.1), as
+// far as a web server would: who is slow to send it costs less here than there.
+func (c *Conn) knowRequest() kind {
+	for sought := 0; len(c.head) < webHeader; {
+		from := c.head[max(sought-3, 0):]
+		if bytes.Contains(from, []byte("\n\r\n")) || bytes.Contains(from, []byte("\n\n")) {
+			break
+		}
+		sought = len(c.head)
+		if err := c.readMore(webHeader); err != nil {
+			return kindMore
+		}
+	}
+	return kindHTTP
+}
+
+// readMore reads more of what is not known yet, most octets in all.
+func (c *Conn) readMore(most int) error {
+	if len(c.head) == cap(c.head) {
+		c.head = append(make([]byte, 0, min(max(2*cap(c.head), firstRoom), most)), c.head...)
+	}
+	n, err := c.Conn.Read(c.head[len(c.head):cap(c.head)])
+	if c.head = c.head[:len(c.head)+n]; n > 0 {
+		return nil
+	}
+	return err
 }

@@ -79,12 +79,13 @@ func TestFlood(t *testing.T) {
 	for _, c := range []struct{ name, say string }{
 		{"silent", ""},
 		{"one octet", "S"},
+		{"half a request", "GET / HTTP/1.1\r\nHost: x\r\nX"},
 		{"a length alone", "\x16\x03\x01\x3f\xff\x01\x00\x3f\x00\x03\x03"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			patience := time.Minute
 			s := start(t, Config{
-				Handlers: Handlers{SSH: func(_ context.Context, c *Conn) { io.Copy(c, c) }},
+				Handlers: Handlers{SSH: func(_ context.Context, c *Conn) { io.Copy(c, c) }, Web: Page()},
 				Silence:  patience, Patience: patience, Waiting: 2 * flooders,
 			})
 			heapBefore, stacksBefore := memory()

@@ -111,6 +111,8 @@ func TestKinds(t *testing.T) {
 		{"line", "\x07abc", "line \x07abc"},
 		{"tls", own + "more", "tls " + own + "more"},
 		{"http", "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 200 OK\r\n"},
+		{"http by an old hand", "GET / HTTP/1.0\n\n", "HTTP/1.0 200 OK\r\n"},
+		{"http without end", "GET / HTTP/1.1\r\nX: " + strings.Repeat("x", 2*webHeader), "HTTP/1.1 431 "},
 		{"https", string(hello(t, "h2", "bodkin/1", "http/1.1")), "\x16\x03\x03"}, // a ServerHello
 		{"https without a word", string(hello(t)), "\x16\x03\x03"},
 		{"garbage", "\x00\x01", ""},

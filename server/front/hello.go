@@ -16,10 +16,6 @@ const (
 	// Those of browsers are below 3 KiB, a post-quantum key among them.
 	maxHello = 16 << 10
 
-	// firstRoom is what is made for one in the beginning; it doubles as octets come, so
-	// that a length alone costs nothing.
-	firstRoom = 512
-
 	// maxRecords is how many records may carry it: one in crumbs is nobody's.
 	maxRecords = 64
 )
