@@ -108,17 +108,19 @@ func (e *Enclosure) spawn(c Config, flags uintptr, far *os.File) error {
 	}
 	defer unix.Close(fd)
 	cmd := &exec.Cmd{
-		Path:   fmt.Sprintf("/proc/self/fd/%d", self.Fd()),
-		Args:   append([]string{"bodkin", Command, strconv.Itoa(fd), c.Name}, c.Command...),
-		Dir:    c.Dir,
-		Env:    c.Env,
-		Stdin:  c.Stdin,
-		Stdout: c.Stdout,
-		Stderr: c.Stderr,
-		SysProcAttr: &syscall.SysProcAttr{
-			Cloneflags: flags,
-			Pdeathsig:  syscall.SIGKILL,
-		},
+		Path:        fmt.Sprintf("/proc/self/fd/%d", self.Fd()),
+		Args:        append([]string{"bodkin", Command, strconv.Itoa(fd), c.Name}, c.Command...),
+		Dir:         c.Dir,
+		Env:         c.Env,
+		Stdin:       c.Stdin,
+		Stdout:      c.Stdout,
+		Stderr:      c.Stderr,
+		SysProcAttr: &syscall.SysProcAttr{Cloneflags: flags},
+	}
+	if flags&unix.CLONE_NEWPID != 0 {
+		// Should we be killed, it sees its socket end and does the same; this holds even
+		// if it is stopped. Without a process namespace it must live, to kill the others.
+		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	}
 	if c.Env == nil {
 		cmd.Env = Environment(os.Environ())

@@ -75,6 +75,8 @@ func explain(err error, flags uintptr, s system) error {
 		return &commandError{err, errno}
 	case f != nil && f.Step == stepDevice:
 		return report.At(report.Device, err, hintDevice(errno, f))
+	case f != nil && f.Step == stepNames && errno == unix.ENOENT:
+		return report.At(report.DNS, err, "make an empty one: touch "+resolvPath)
 	case errno != unix.EPERM && errno != unix.EACCES:
 	case flags&unix.CLONE_NEWUSER == 0:
 		return report.At(report.Privilege, fmt.Errorf("namespaces are forbidden here even to root: %w", err), hintSocks)

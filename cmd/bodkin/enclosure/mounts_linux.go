@@ -102,10 +102,12 @@ func coverRun() error {
 	if err := bringIn(descriptor(old), ""); err != nil {
 		return err
 	}
-	// Where systemd-resolved is, this is where /etc/resolv.conf leads.
+	// Where systemd-resolved is, or was, this is where /etc/resolv.conf leads.
+	if err := os.MkdirAll(resolvedDir, 0o755); err != nil {
+		return err
+	}
 	for _, name := range []string{"stub-resolv.conf", "resolv.conf"} {
-		err := os.Symlink(ownOf(resolvPath), filepath.Join(resolvedDir, name))
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := os.Symlink(ownOf(resolvPath), filepath.Join(resolvedDir, name)); err != nil {
 			return err
 		}
 	}
