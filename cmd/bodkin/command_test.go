@@ -43,7 +43,9 @@ func TestUsage(t *testing.T) {
 		{"up -- -oProxyCommand=id", "is not a host's name", "[user@]host[:port]"},
 		{"nonsense", `unknown command "nonsense"`, ""},
 		{"status too many", "unknown command", ""},
-		{"far --only nowhere --nonce x", `"nowhere" is not a prefix`, "10.0.0.0/8"},
+		{"far --only nowhere --nonce x", `"nowhere" is no destination`, "10.0.0.0/8:22,443"},
+		{"far --only host --nonce x", "--allow opens it", ""},
+		{"far --allow [fd00::/8]:0 --nonce x", "is no destination", "[2001:db8::/32]:22"},
 	} {
 		status, _, errs := call(t, strings.Split(c.args, " ")...)
 		if status != report.StatusUsage {

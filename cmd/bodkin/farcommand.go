@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -12,6 +13,7 @@ import (
 	"github.com/bodkin-net/bodkin/carrier/farhalf"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/endpoint/usernat"
+	"github.com/bodkin-net/bodkin/trust"
 )
 
 // farHalfCommand is what the near side starts at the far side, and what a
@@ -76,9 +78,9 @@ this itself; as a forced command, the flags here decide.`,
 	flags.BoolVar(&open, "insecure-accept-eavesdropping", false, "let in a near half that does not prove who it is")
 	flags.BoolVar(&plain, "plain", false, "with --listen: unprotected, for measurements alone")
 	flags.BoolVar(&kernel, "kernel", false, "a kernel interface at this end instead of a userspace NAT (root)")
-	flags.StringArrayVar(&allow, "allow", nil, "open beside the default: host (the loopback and addresses of this machine), link-local")
-	flags.StringArrayVar(&only, "only", nil, "let the near half reach this `CIDR` only (repeat for more)")
-	flags.StringArrayVar(&deny, "deny", nil, "do not let it reach this `CIDR` (repeat for more)")
+	flags.StringArrayVar(&allow, "allow", nil, "open a `DESTINATION` that is closed by default: host (the loopback and addresses of this machine), link-local, or CIDR[:PORTS] of them")
+	flags.StringArrayVar(&only, "only", nil, "let the near half reach this `CIDR[:PORTS]` only (repeat for more)")
+	flags.StringArrayVar(&deny, "deny", nil, "do not let it reach this `CIDR[:PORTS]` (repeat for more)")
 	for _, hidden := range []string{"nonce", "line", "plain"} {
 		flags.MarkHidden(hidden)
 	}
@@ -87,22 +89,32 @@ this itself; as a forced command, the flags here decide.`,
 
 // parsePolicy makes the NAT's policy of the flags.
 func parsePolicy(allow, only, deny []string) (p usernat.Policy, err error) {
-	for _, a := range allow {
-		switch a {
-		case "host":
-			p.Host = true
-		case "link-local":
-			p.LinkLocal = true
-		default:
-			return p, report.Usage(errors.New("--allow " + a + ": there are host and link-local"))
+	for _, list := range []struct {
+		flag  string
+		texts []string
+		into  *[]usernat.Rule
+	}{{"--allow", allow, &p.Open}, {"--only", only, &p.Only}, {"--deny", deny, &p.Deny}} {
+		for _, text := range list.texts {
+			d, err := trust.ParseDestination(text)
+			if err != nil {
+				return p, report.WithHint(report.Usage(fmt.Errorf("%s: %w", list.flag, err)), "10.0.0.0/8, 10.0.0.0/8:22,443 or [2001:db8::/32]:22; --allow takes host and link-local too")
+			}
+			switch {
+			case list.flag == "--allow" && d.Place == trust.Host:
+				p.Host = true
+			case list.flag == "--allow" && d.Place == trust.LinkLocal:
+				p.LinkLocal = true
+			case d.Place == trust.Host || d.Place == trust.LinkLocal:
+				return p, report.Usage(fmt.Errorf("%s %s: that is closed already; --allow opens it", list.flag, text))
+			}
+			for _, prefix := range d.Prefixes() {
+				r := usernat.Rule{Prefix: prefix}
+				for _, ports := range d.Ports {
+					r.Ports = append(r.Ports, usernat.PortRange(ports))
+				}
+				*list.into = append(*list.into, r)
+			}
 		}
 	}
-	prefixes, err := parsePrefixes(only)
-	if err != nil {
-		return p, err
-	}
-	p.Only = usernat.Everywhere(prefixes...)
-	prefixes, err = parsePrefixes(deny)
-	p.Deny = usernat.Everywhere(prefixes...)
-	return p, err
+	return p, nil
 }
