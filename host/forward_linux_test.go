@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os/exec"
@@ -282,26 +283,25 @@ func TestMasquerade(t *testing.T) {
 }
 
 func masqueraded(t *testing.T, r *router, client *place) {
-	s, err := Set(Wish{
+	for _, p := range []*place{r.lan, r.wan, client} {
+		p.t = t
+	}
+	wish := Wish{
 		Name: "bodkin0", Device: "bodkin0", MTU: 1500, Addrs: prefixes("10.255.0.1/30", "fd0f::1/64"), DNS: DNS{Mode: DNSOff},
 		Forward: true, Masquerade: true,
-	}, journals(t))
+	}
+	s, err := Set(wish, journals(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.wan.t = t
-	for to, as := range map[string]string{"198.18.1.2": "198.18.1.1", "2001:db8:1::2": "2001:db8:1::1", "10.1.0.2": "10.1.0.1"} {
-		if !client.ping(to, patient) {
+	calledBy := func(from, at *place, to, as string) {
+		t.Helper()
+		if !from.ping(to, patient) {
 			t.Errorf("%s does not answer", to)
 		}
-		at := map[string]*place{"10.1.0.2": r.lan}[to]
-		if at == nil {
-			at = r.wan
-		}
-		at.t = t
 		at.echo(joined(to, 80))
 		for _, port := range []int{0, 443} {
-			who, err := client.call(joined(to, 80), port, patient)
+			who, err := from.call(joined(to, 80), port, patient)
 			if err != nil {
 				t.Error(err)
 				continue
@@ -311,6 +311,9 @@ func masqueraded(t *testing.T, r *router, client *place) {
 			}
 		}
 	}
+	calledBy(client, r.wan, "198.18.1.2", "198.18.1.1")
+	calledBy(client, r.wan, "2001:db8:1::2", "2001:db8:1::1")
+	calledBy(client, r.lan, "10.1.0.2", "10.1.0.1")
 	// Nobody opens anything into the tunnel, and nobody uses this router who is no
 	// part of it.
 	for _, c := range []struct {
@@ -323,6 +326,21 @@ func masqueraded(t *testing.T, r *router, client *place) {
 	}
 	if client.ping("169.254.169.254", soon) {
 		t.Error("the metadata service answers")
+	}
+	if err := s.Undo(); err != nil {
+		t.Fatal(err)
+	}
+
+	// A router for friends: a network that was named goes into the tunnel as this
+	// machine, although the tunnel takes everything.
+	wish.Routes, wish.Forwarded = prefixes("0.0.0.0/0", "::/0"), prefixes("10.1.0.0/24", "fd01::/64")
+	if s, err = Set(wish, journals(t)); err != nil {
+		t.Fatal(err)
+	}
+	calledBy(r.lan, client, "10.255.0.2", "10.255.0.1")
+	calledBy(r.lan, client, "fd0f::2", "fd0f::1")
+	if r.wan.ping("10.255.0.2", soon*4) || r.lan.ping("198.18.1.2", soon*4) {
+		t.Error("the router is open to others")
 	}
 	if err := s.Undo(); err != nil {
 		t.Fatal(err)
@@ -340,9 +358,11 @@ func TestForwardWords(t *testing.T) {
 	both := siteWish(1, 2)
 	out := siteWish(1, 2)
 	out.Forwarded, out.Masquerade = nil, true
+	friends := siteWish(1, 2)
+	friends.Masquerade = true
 	one := siteWish(1, 2)
 	one.Forwarded = prefixes("10.1.0.5/32", "10.2.0.64/26", "0.0.0.0/0")
-	for _, w := range []Wish{both, out, one} {
+	for _, w := range []Wish{both, out, friends, one} {
 		plan, err := Plan(w)
 		if err != nil {
 			t.Fatal(err)
@@ -517,6 +537,39 @@ func TestForwardTwo(t *testing.T) {
 			t.Fatal(err)
 		}
 		sameAs(t, before)
+	}
+}
+
+// What somebody removes of the filter is made again.
+func TestForwardWatch(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	newTun(t, "bodkin0")
+	w := siteWish(1, 2)
+	w.Masquerade = true
+	s, err := Set(w, journals(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	up := snapshot(t)
+	events, err := s.Watch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := nftables.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.FlushRuleset()
+	link := linkNamed(t, "bodkin0")
+	if err := errors.Join(conn.Flush(), netlink.LinkSetGroup(link, 0)); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, events, Remade, "ip link set dev bodkin0", "nft add table inet bodkin-bodkin0.forward")
+	becomes(t, up)
+	if err := s.Undo(); err != nil {
+		t.Fatal(err)
 	}
 }
 

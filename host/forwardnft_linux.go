@@ -67,7 +67,7 @@ func (c *forwardChange) forwardRules() (all []filterRule) {
 			}
 		}
 		add(in.and(toWords("daddr", p), network(p, true)).accept())
-		if p.Bits() > 0 && !c.Masquerade {
+		if p.Bits() > 0 {
 			add(out.and(toWords("saddr", p), network(p, false)).accept())
 		}
 	}
@@ -81,14 +81,20 @@ func (c *forwardChange) forwardRules() (all []filterRule) {
 	return all
 }
 
-// portRules returns the first rules of the chain postrouting, for the protocols
-// with ports, each without its verdict: masquerade to the ports.
-func (c *forwardChange) portRules() []filterRule {
-	in := filterRule{}.and(fmt.Sprintf("iifname %q", c.Device), device(expr.MetaKeyIIFNAME, c.Device))
-	return []filterRule{
-		in.and("meta l4proto tcp", transport(unix.IPPROTO_TCP)),
-		in.and("meta l4proto udp", transport(unix.IPPROTO_UDP)),
+// masked returns what the chain postrouting masquerades, as conditions: first what
+// has ports, then everything.
+func (c *forwardChange) masked() (ports, all []filterRule) {
+	all = []filterRule{filterRule{}.and(fmt.Sprintf("iifname %q", c.Device), device(expr.MetaKeyIIFNAME, c.Device))}
+	for _, p := range c.To {
+		if p.Bits() > 0 {
+			out := filterRule{}.and(fmt.Sprintf("oifname %q", c.Device), device(expr.MetaKeyOIFNAME, c.Device))
+			all = append(all, out.and(toWords("saddr", p), network(p, false)))
+		}
 	}
+	for _, r := range all {
+		ports = append(ports, r.and("meta l4proto tcp", transport(unix.IPPROTO_TCP)), r.and("meta l4proto udp", transport(unix.IPPROTO_UDP)))
+	}
+	return ports, all
 }
 
 func toWords(which string, p netip.Prefix) string {
@@ -113,10 +119,13 @@ func (c *forwardChange) String() string {
 	}
 	if c.Masquerade {
 		line("nft add chain inet %s postrouting { type nat hook postrouting priority srcnat; }", c.Name)
-		for _, r := range c.portRules() {
+		ports, all := c.masked()
+		for _, r := range ports {
 			line("nft add rule inet %s postrouting %s masquerade to :%d-%d", c.Name, r.words, firstMasked, lastMasked)
 		}
-		line("nft add rule inet %s postrouting iifname %q masquerade", c.Name, c.Device)
+		for _, r := range all {
+			line("nft add rule inet %s postrouting %s masquerade", c.Name, r.words)
+		}
 	}
 	return strings.TrimSuffix(b.String(), "\n")
 }
@@ -142,8 +151,10 @@ func (c *forwardChange) do(*machine) error {
 			Name: "postrouting", Table: table, Type: nftables.ChainTypeNAT, Policy: &policy,
 			Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource,
 		})
-		in := device(expr.MetaKeyIIFNAME, c.Device)
-		conn.AddRule(&nftables.Rule{Table: table, Chain: postrouting, Exprs: append(in, &expr.Masq{})})
+		_, all := c.masked()
+		for _, r := range all {
+			conn.AddRule(&nftables.Rule{Table: table, Chain: postrouting, Exprs: append(r.exprs, &expr.Masq{})})
+		}
 	}
 	err = conn.Flush()
 	if err == nil && c.Masquerade {

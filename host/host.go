@@ -92,9 +92,9 @@ type Wish struct {
 	Forward   bool
 	Forwarded []netip.Prefix
 
-	// Masquerade gives what Device sends to other networks this machine's own
-	// address, for networks that do not know the way back. Into the tunnel go
-	// answers alone then.
+	// Masquerade gives what is passed on this machine's own address on the network
+	// that it goes to, for those who do not know the way back: what comes out of
+	// Device, and what named networks send into it.
 	Masquerade bool
 }
 

@@ -12,18 +12,18 @@ import (
 )
 
 // The ports that masqueraded connections may have: those that the machine gives
-// its own connections too (ip(7), ip_local_port_range), and so hardly one at which
-// it waits for others. Else whoever is behind the tunnel could take the place of
+// its own connections too (ip(7), ip_local_port_range), and hardly one at which it
+// waits for others. Else whoever is behind the tunnel could take the place of
 // a server on this machine (CVE-2021-3773).
 const firstMasked, lastMasked = 32768, 60999
 
-// masqueradePorts puts c's portRules before what the chain postrouting has. The
+// masqueradePorts puts what has ports before what the chain postrouting has. The
 // nftables package cannot say "masquerade to" as nft(8) does: its expression
 // leaves out the flag that makes the kernel heed the ports
 // (NF_NAT_RANGE_PROTO_SPECIFIED). So this one message is made here.
 func (c *forwardChange) masqueradePorts() error {
 	batch := batchMessage(unix.NFNL_MSG_BATCH_BEGIN, 0)
-	rules := c.portRules()
+	rules, _ := c.masked()
 	for i := range rules { // each comes first, so the last one is sent first
 		message, err := c.masqueradeMessage(rules[len(rules)-1-i])
 		if err != nil {
