@@ -51,12 +51,14 @@ type bearer struct {
 	way func(p pairing) []string
 	// lacks is why a pairing cannot be, in the words of its refusal; empty: it can.
 	lacks func(p pairing) string
+	// use is called for a pairing whose far side does not have the interface before
+	// somebody there asks for it; it returns what ends that.
+	use func(w *world, p pairing, prefixes []string) (end func())
 }
 
 const (
 	rootKey   = "/home/me/.ssh/root_there" // opens the account root on the gateway
-	webPort   = 443                        // where `bodkin serve` is
-	servePort = webPort
+	servePort = 8443                       // where `bodkin serve` is
 )
 
 var bearers = []bearer{
@@ -72,9 +74,30 @@ var bearers = []bearer{
 	},
 	{
 		name:    "tls",
-		prepare: func(w *world) { w.pairBoth(fmt.Sprintf("[gw]:%d", farPort)) },
-		wait:    func(w *world, p pairing) { w.farWaitsAs(p.account()) },
-		way:     func(pairing) []string { return []string{overTLS} },
+		prepare: func(w *world) { w.pairBoth("home"); w.serve() },
+		wait: func(w *world, p pairing) {
+			if p.far == "tun" { // which the server has no privilege to make
+				w.farWaitsAs("root")
+			}
+		},
+		way: func(p pairing) []string {
+			if p.far == "tun" {
+				return []string{"--known-as", "home", overTLS}
+			}
+			return []string{"--known-as", "home", fmt.Sprintf("tls://gw:%d", servePort)}
+		},
+	},
+	{
+		name:    "wss",
+		prepare: func(w *world) { w.pair("home"); w.serve() },
+		way:     func(pairing) []string { return []string{"--known-as", "home", fmt.Sprintf("wss://gw:%d", servePort)} },
+		lacks: func(p pairing) string {
+			if p.far == "tun" && p.near != "nat" {
+				return "the far side"
+			}
+			return ""
+		},
+		use: (*world).useServed,
 	},
 	{
 		name:    "telnet",
@@ -161,6 +184,10 @@ func (w *world) tryPairing(s side, b bearer, p pairing) {
 	}
 	w.up(args...)
 	w.says(w.laptop("bodkin", "status"), p.String())
+	end := func() {}
+	if b.use != nil && p.far == "tun" {
+		end = b.use(w, p, s.here.prefixes)
+	}
 
 	near := user{machine: w.Laptop, proxied: p.near == "socks"}
 	far := user{machine: w.Gateway, resolver: innerResolver}
@@ -181,6 +208,7 @@ func (w *world) tryPairing(s side, b bearer, p pairing) {
 		w.oneWay(p)
 	}
 
+	end()
 	w.down()
 	w.asBefore(laptop, p.String())
 	w.gone(w.Gateway, gateway)
