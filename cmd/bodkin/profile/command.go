@@ -100,11 +100,11 @@ func (s *Set) describe(f *file.File, t *file.Table) Description {
 
 // commandLine is what a table stands for, with the first of the commands it is for.
 func (s *Set) commandLine(t *file.Table) []string {
-	make := s.user(t.Name)
-	if make == nil {
+	fresh := s.user(t.Name)
+	if fresh == nil {
 		return nil
 	}
-	cmd := make()
+	cmd := fresh()
 	line := []string{"bodkin", cmd.Name()}
 	flags := cmd.Flags()
 	if flags.Lookup(nameFlag) != nil && t.Setting(nameFlag) == nil && t.Name != file.Server && devicePattern.MatchString(t.Name) {

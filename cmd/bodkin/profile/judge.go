@@ -9,16 +9,16 @@ import (
 	file "github.com/bodkin-net/bodkin/config/profile"
 )
 
-// judge asks the command that make makes what it thinks of a table; nil for make is none
+// judge asks the command that fresh makes what it thinks of a table; nil for fresh is none
 // to ask.
-func judge(f *file.File, t *file.Table, make func() *cobra.Command) error {
+func judge(f *file.File, t *file.Table, fresh func() *cobra.Command) error {
 	if t.Name != file.Server && len(t.Texts(targetKey)) == 0 {
 		return &file.Error{File: f.Name, At: t.At, Reason: fmt.Sprintf("[%s] says no target", t.Name), Hint: `target = "me@gw.example.org"`}
 	}
-	if make == nil {
+	if fresh == nil {
 		return nil
 	}
-	return judgeFor(f, t, make)
+	return judgeFor(f, t, fresh)
 }
 
 // user makes the command that a table is for, the first client for a profile; nil if there is
@@ -35,9 +35,9 @@ func (s *Set) user(table string) func() *cobra.Command {
 
 // maker makes commands like cmd, which takes profiles.
 func (s *Set) maker(cmd *cobra.Command) func() *cobra.Command {
-	for _, make := range append(s.Clients[:len(s.Clients):len(s.Clients)], s.Server) {
-		if make != nil && make().Name() == cmd.Name() {
-			return make
+	for _, fresh := range append(s.Clients[:len(s.Clients):len(s.Clients)], s.Server) {
+		if fresh != nil && fresh().Name() == cmd.Name() {
+			return fresh
 		}
 	}
 	return nil
@@ -45,15 +45,15 @@ func (s *Set) maker(cmd *cobra.Command) func() *cobra.Command {
 
 // judgeFor asks one command. A refusal is of the first value with which it is as it is
 // with all: what two values are about together is said of the later one.
-func judgeFor(f *file.File, t *file.Table, make func() *cobra.Command) error {
+func judgeFor(f *file.File, t *file.Table, fresh func() *cobra.Command) error {
 	all := steps(t)
-	whole := try(t, all, make())
+	whole := try(t, all, fresh())
 	if whole == nil {
 		return nil
 	}
 	at := t.At
 	for i := range all {
-		if err := try(t, all[:i+1], make()); err == nil || err.Error() != whole.Error() {
+		if err := try(t, all[:i+1], fresh()); err == nil || err.Error() != whole.Error() {
 			continue
 		}
 		at = all[i].setting.At

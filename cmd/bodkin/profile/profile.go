@@ -9,7 +9,8 @@
 //	apply.go     a profile -> flags and arguments
 //	judge.go     what is wrong with a profile, and where
 //	file.go      which file, and whether to believe it
-//	command.go   bodkin profile: list, show, check
+//	command.go,
+//	verdict.go   bodkin profile: list, show, check
 //
 // What the file looks like is package config/profile's affair.
 package profile
