@@ -24,10 +24,10 @@ const maxResponse = 64 << 10
 // kept. Without a User-Agent there none is sent.
 //
 // ctx bounds the opening, not the Stream. On failure the Stream below is closed. No
-// redirection is followed, no other connection made. Errors: a *carrier.RefusedError of layer "proxy" for
-// an answer other than 101; a *carrier.UnreachedError for one which says that what is
-// behind the web server does not answer (500, 502, 503, 504); a *carrier.HangUpError, or
-// a *carrier.SilenceError, where there is none.
+// redirection is followed, no other connection made. Errors: a *carrier.RefusedError of
+// layer "proxy" for an answer other than 101; a *carrier.UnreachedError for one which
+// says that what is behind the web server does not answer (500, 502, 503, 504); a
+// *carrier.HangUpError, or a *carrier.SilenceError, where there is none.
 func Hop(host, path string, header http.Header) carrier.Hop {
 	header = header.Clone()
 	if header == nil {

@@ -4,14 +4,14 @@ package front
 type kind uint8
 
 const (
-	kindMore  kind = iota // not known yet
-	kindNone              // nothing known
-	kindSSH               //
-	kindHello             // TLS, of one sort or the other
+	kindMore kind = iota // not known yet
+	kindNone             // nothing known
+	kindSSH
 	kindLine
 	kindHTTP
+	kindHello // TLS, of one sort or the other:
 	kindTLS   // for Handlers.TLS
-	kindHTTPS // TLS for browsers
+	kindHTTPS // for browsers
 )
 
 // maxMark is how many octets tell wants at most.
