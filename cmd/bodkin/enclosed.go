@@ -15,9 +15,11 @@ import (
 // namespace that one command is in.
 
 // enclose makes the namespace, before anything is dialled: where it may not be made,
-// there is nothing to dial for.
-func (n *near) enclose(context.Context) (err error) {
-	n.enclosure, err = enclosure.New(enclosure.Config{Name: "bodkin0", Command: n.config.Command})
+// there is nothing to dial for. From then on Ctrl-C comes by way of it.
+func (n *near) enclose(cancel context.CancelCauseFunc) (err error) {
+	n.enclosure, err = enclosure.New(enclosure.Config{
+		Name: "bodkin0", Command: n.config.Command, Interrupted: func() { cancel(context.Canceled) },
+	})
 	if err != nil {
 		return err
 	}

@@ -136,7 +136,7 @@ func (n *near) climb(ctx context.Context, cancel context.CancelCauseFunc) error 
 	case config.Tun:
 		steps = append(steps, n.gainPrivilege)
 	case config.Enclosed:
-		steps = append(steps, n.renouncePrivilege, n.enclose)
+		steps = append(steps, n.renouncePrivilege, func(context.Context) error { return n.enclose(cancel) })
 	default:
 		steps = append(steps, n.renouncePrivilege)
 	}

@@ -55,6 +55,12 @@ type Config struct {
 	// What the command has as its standard input, output and error, untouched: a
 	// terminal, a pipe, a file. Nil: ours.
 	Stdin, Stdout, Stderr *os.File
+
+	// Interrupted, if not nil, is called when the user presses Ctrl-C before Run, from
+	// another goroutine; it must not call Close. From New to Close nothing else tells, for this process ignores
+	// SIGINT and SIGQUIT: so do the programs that it starts meanwhile, and an ssh that
+	// carries the tunnel does not end by the keys that are meant for the command.
+	Interrupted func()
 }
 
 // Settings are what the tunnel's two halves agreed upon.

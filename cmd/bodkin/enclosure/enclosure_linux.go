@@ -8,9 +8,11 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -27,6 +29,11 @@ type Enclosure struct {
 	notes  []string
 	gone   chan struct{} // closed when process 1 has ended
 	once   sync.Once
+
+	interrupted func()
+	running     atomic.Bool   // the keys are the command's
+	answers     chan message  // what process 1 says but for keys; closed when the socket ends
+	read        chan struct{} // closed when the socket is read no more
 }
 
 // New makes the namespaces, with a device in them that nothing is set of yet, and finds
@@ -52,8 +59,31 @@ func New(c Config) (*Enclosure, error) {
 	if err != nil {
 		return nil, explain(err, flags, system{})
 	}
+	signal.Ignore(os.Interrupt, unix.SIGQUIT) // process 1 has them as they were
+	go e.listen()
 	return e, nil
 }
+
+// listen reads what process 1 says.
+func (e *Enclosure) listen() {
+	defer close(e.read)
+	defer close(e.answers)
+	for {
+		m, _, err := receive(e.conn)
+		switch {
+		case err != nil:
+			return
+		case m.Verb != verbKey:
+			e.answers <- m
+		case e.interrupted != nil && !e.running.Load():
+			e.interrupted()
+		}
+	}
+}
+
+// maxAnswers is how many messages process 1 may say ahead of who waits for them: done,
+// and what ends the command. More wait in the socket.
+const maxAnswers = 2
 
 // start starts process 1 with these namespaces, and waits until it is ready.
 func start(c Config, flags uintptr) (*Enclosure, error) {
@@ -68,18 +98,21 @@ func start(c Config, flags uintptr) (*Enclosure, error) {
 	if err != nil {
 		return nil, fmt.Errorf("enclosure: %w", err)
 	}
-	e := &Enclosure{conn: conn.(*net.UnixConn), gone: make(chan struct{})}
+	e := &Enclosure{
+		conn: conn.(*net.UnixConn), gone: make(chan struct{}), interrupted: c.Interrupted,
+		answers: make(chan message, maxAnswers), read: make(chan struct{}),
+	}
 	if err := e.spawn(c, flags, far); err != nil {
 		e.conn.Close()
 		return nil, err
 	}
 	m, file, err := receive(e.conn)
-	switch {
-	case err != nil:
-		e.Close()
-		return nil, fmt.Errorf("%w: before it was ready", ErrGone)
-	case m.Verb != verbReady || file == nil:
-		e.Close()
+	if err != nil || m.Verb != verbReady || file == nil {
+		e.conn.Close()
+		<-e.gone
+		if err != nil {
+			return nil, fmt.Errorf("%w: before it was ready", ErrGone)
+		}
 		return nil, m.failed()
 	}
 	e.device, e.name, e.notes = file, m.Name, m.Notes
@@ -218,9 +251,9 @@ func (e *Enclosure) ask(m message) error {
 	if err := send(e.conn, m, nil); err != nil {
 		return ErrGone
 	}
-	answer, _, err := receive(e.conn)
+	answer, ok := <-e.answers
 	switch {
-	case err != nil:
+	case !ok:
 		return ErrGone
 	case answer.Verb != verbDone:
 		return answer.failed()
@@ -235,26 +268,25 @@ func (e *Enclosure) ask(m message) error {
 // second SIGTERM, after five SIGKILL. What is left behind when the command ends by
 // itself gets the same. A caller whose command shall outlive the tunnel gives it another ctx.
 //
-// The command stands in our process group. So the terminal's keys reach it, and from
-// here on it alone: Ctrl-C and Ctrl-\ are ignored by this process, for good. Ctrl-Z stops
-// both. A shell inside may make another group the terminal's; at the end it is ours again.
+// The command stands in our process group. So the terminal's keys reach it as they
+// would without us: Ctrl-C and Ctrl-\ it alone, Ctrl-Z, which stops it, us too. A shell
+// inside may make another group the terminal's; at the end it is ours again.
 func (e *Enclosure) Run(ctx context.Context) (status int, err error) {
+	e.running.Store(true)
 	defer keepTerminal()()
 	if err := send(e.conn, message{Verb: verbRun}, nil); err != nil {
 		return 0, ErrGone
 	}
 	defer context.AfterFunc(ctx, func() { send(e.conn, message{Verb: verbEnd}, nil) })()
-	for {
-		m, _, err := receive(e.conn)
-		switch {
-		case err != nil:
-			return 0, ErrGone
-		case m.Verb == verbEnded:
+	for m := range e.answers {
+		switch m.Verb {
+		case verbEnded:
 			return m.Status, nil
-		case m.Verb == verbFailed:
+		case verbFailed:
 			return m.Status, m.failed()
 		}
 	}
+	return 0, ErrGone
 }
 
 // Close ends what still runs inside, at once, and waits until it is gone.
@@ -265,8 +297,10 @@ func (e *Enclosure) Close() error {
 			e.device.Close()
 			e.device = nil
 		}
+		<-e.gone
+		<-e.read
+		signal.Reset(os.Interrupt, unix.SIGQUIT)
 	})
-	<-e.gone
 	return nil
 }
 

@@ -21,11 +21,3 @@ func Environment(env []string) []string {
 	}
 	return kept
 }
-
-// Shield returns a program and its arguments, run so that the terminal's keys do not end
-// or stop it: Ctrl-C, Ctrl-\ and Ctrl-Z are the command's, and must leave the program
-// that carries its tunnel alone, which stands in the same process group because it may
-// have to ask for a password there. OpenSSH keeps ignoring what it finds ignored.
-func Shield(program []string) []string {
-	return append([]string{"/bin/sh", "-c", `trap '' INT QUIT TSTP; exec "$0" "$@"`}, program...)
-}

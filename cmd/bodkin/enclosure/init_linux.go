@@ -48,7 +48,7 @@ func Serve(args []string) error {
 	if i.conn, ok = conn.(*net.UnixConn); !ok {
 		return errByHand
 	}
-	passSignals()
+	keys := catchSignals()
 	queue, notes, failed := i.make(args[1])
 	if failed != nil {
 		return send(i.conn, message{Verb: verbFailed, Failure: failed}, nil)
@@ -58,19 +58,30 @@ func Serve(args []string) error {
 	if err != nil {
 		return err
 	}
+	go func() {
+		for range keys { // until the end of this process
+			send(i.conn, message{Verb: verbKey}, nil)
+		}
+	}()
 	return i.serve()
 }
 
-// passSignals lets no signal end or stop this process, whatever the terminal sends to
+// catchSignals lets no signal end or stop this process, whatever the terminal sends to
 // its group: the command decides what they mean. It finds none of it changed, for a
-// signal that is caught is not across exec, and one that was ignored still is.
-func passSignals() {
-	caught := make(chan os.Signal, 1) // nobody reads it
+// signal that is caught is not across exec, and one that was ignored still is. Those of
+// Ctrl-C and Ctrl-\ come back, for the outside to know while there is no command.
+func catchSignals() (keys <-chan os.Signal) {
+	pressed, others := make(chan os.Signal, 1), make(chan os.Signal, 1) // nobody reads the others
 	for s := syscall.Signal(1); s < 32; s++ {
-		if s != unix.SIGKILL && s != unix.SIGSTOP && s != unix.SIGCHLD && !signal.Ignored(s) {
-			signal.Notify(caught, s)
+		switch {
+		case s == unix.SIGKILL, s == unix.SIGSTOP, s == unix.SIGCHLD, signal.Ignored(s):
+		case s == unix.SIGINT, s == unix.SIGQUIT:
+			signal.Notify(pressed, s)
+		default:
+			signal.Notify(others, s)
 		}
 	}
+	return pressed
 }
 
 // make makes what is inside, but for what only the tunnel can tell, and returns the

@@ -246,13 +246,14 @@ func drive(args []string) int {
 	f.Func("route", "", func(v string) error { s.Routes = append(s.Routes, netip.MustParsePrefix(v)); return nil })
 	f.Func("exclude", "", func(v string) error { s.Exclude = append(s.Exclude, netip.MustParsePrefix(v)); return nil })
 	f.Func("search", "", func(v string) error { s.Search = append(s.Search, v); return nil })
+	slow := f.Bool("slow", false, "be in a login that does not end")
 	f.Parse(args)
 	if *become != 0 {
 		if err := errors.Join(syscall.Setgroups([]int{*become}), syscall.Setresgid(*become, *become, *become), syscall.Setresuid(*become, *become, *become)); err != nil {
 			panic(err)
 		}
 	}
-	status, err := driveRun(s, f.Args())
+	status, err := driveRun(s, *slow, f.Args())
 	if err != nil {
 		report.Say(os.Stderr, err)
 		if status == 0 {
@@ -262,14 +263,28 @@ func drive(args []string) int {
 	return status
 }
 
-func driveRun(s Settings, command []string) (int, error) {
+func driveRun(s Settings, slow bool, command []string) (int, error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	e, err := New(Config{Name: "bodkin0", Command: command})
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	e, err := New(Config{Name: "bodkin0", Command: command, Interrupted: cancel})
 	if err != nil {
 		return 0, err
 	}
 	defer e.Close()
+	if slow {
+		login := exec.Command("sh", "-c", "trap 'echo login interrupted' INT; echo logging in; exec sleep 1000")
+		login.Stdout = os.Stdout
+		if err := login.Start(); err != nil {
+			return 0, err
+		}
+		<-ctx.Done()
+		fmt.Println("interrupted")
+		login.Process.Kill()
+		fmt.Println("the login ended by itself:", login.Wait().Error() != "signal: killed")
+		return 9, nil
+	}
 	const mtu = 65535
 	file, _ := e.Device()
 	device, err := tun.Open(file, mtu)

@@ -7,11 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// keepTerminal leaves the terminal's keys to the command. What it returns makes our
-// process group the terminal's again, if it was: a shell inside cannot give it back, for
-// our group has no number there.
+// keepTerminal remembers whether our process group is the terminal's. What it returns
+// makes it so again: a shell inside cannot give it back, for our group has no number there.
 func keepTerminal() (giveBack func()) {
-	signal.Ignore(os.Interrupt, unix.SIGQUIT)
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
 		return func() {}

@@ -92,6 +92,15 @@ func TestInterrupt(t *testing.T) {
 	e.expect("status 130\r\n")
 }
 
+// TestInterruptedLogin: before there is a command Ctrl-C is ours alone. A login in the
+// same process group, which has to ask for passwords, does not see it.
+func TestInterruptedLogin(t *testing.T) {
+	e := atTerminal(t, `trap : INT; "$0" drive -slow true; echo status $?`)
+	e.expect("logging in\r\n")
+	e.types("\x03")
+	e.expect("interrupted\r\nthe login ended by itself: false\r\nstatus 9\r\n")
+}
+
 // TestStop: Ctrl-Z stops the whole, and the shell outside goes on; fg continues.
 func TestStop(t *testing.T) {
 	e := atTerminal(t, `set -m; "$0" drive sh -c 'echo ready; read x; echo read $x'; echo stopped $?; fg >/dev/null; echo status $?`)

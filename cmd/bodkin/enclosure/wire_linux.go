@@ -17,6 +17,7 @@ import (
 //
 //	process 1    outside
 //	ready  --->            the namespaces stand; the device's file comes along
+//	key    --->            Ctrl-C or Ctrl-\ was pressed; at any time
 //	       <---  set       the Settings
 //	done   --->
 //	       <---  run
@@ -47,6 +48,7 @@ func (f *failure) Error() string { return f.Text }
 // The verbs of a message.
 const (
 	verbReady  = "ready"
+	verbKey    = "key"
 	verbSet    = "set"
 	verbRun    = "run"
 	verbDone   = "done"
