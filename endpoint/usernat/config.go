@@ -61,9 +61,9 @@ type Config struct {
 	Allow  Policy
 	Limits Limits
 
-	// Refused, if not nil, is told of what is turned away, ten times a second at
-	// most. It is called by the goroutine that writes packets, and by others at the
-	// same time, without any lock held; it should not take long.
+	// Refused, if not nil, is told of what is turned away, ten times a second of each
+	// kind at most. It is called by the goroutine that writes packets, and by others
+	// at the same time, without any lock held; it should not take long.
 	Refused func(Refusal)
 }
 

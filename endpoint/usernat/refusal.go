@@ -29,6 +29,8 @@ const (
 	RefusalMemory                       // RefusedMemory
 	RefusalSource                       // DroppedSource
 	RefusalMalformed                    // DroppedMalformed
+
+	refusalKinds = iota // how many there are
 )
 
 // String returns the kind in a word.
@@ -40,8 +42,8 @@ func (k RefusalKind) String() string {
 	return names[k]
 }
 
-// refusalsPerSecond is how many refusals are told in a second at most: enough to see
-// what a client tries, too few to fill a disk or to slow packets down.
+// refusalsPerSecond is how many refusals of a kind are told in a second at most: enough
+// to see what a client tries, too few to fill a disk or to slow packets down.
 const refusalsPerSecond = 10
 
 // A teller hands refusals on to Config.Refused, not too many of them.
@@ -50,8 +52,8 @@ type teller struct {
 
 	mu      sync.Mutex
 	second  time.Time // when the count began
-	told    int       // since then
-	omitted uint64    // since the last that was told
+	told    [refusalKinds]int
+	omitted uint64 // since the last that was told
 }
 
 // tell hands r on, or counts it. No lock is held while it is handed on.
@@ -61,14 +63,14 @@ func (t *teller) tell(r Refusal, now time.Time) {
 	}
 	t.mu.Lock()
 	if now.Sub(t.second) >= time.Second {
-		t.second, t.told = now, 0
+		t.second, t.told = now, [refusalKinds]int{}
 	}
-	if t.told == refusalsPerSecond {
+	if t.told[r.Kind] == refusalsPerSecond {
 		t.omitted++
 		t.mu.Unlock()
 		return
 	}
-	t.told++
+	t.told[r.Kind]++
 	r.Omitted, t.omitted = t.omitted, 0
 	t.mu.Unlock()
 	t.to(r)
