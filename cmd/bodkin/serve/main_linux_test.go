@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/bodkin-net/bodkin/carrier/tls"
+	"github.com/bodkin-net/bodkin/endpoint/socks"
 	"github.com/bodkin-net/bodkin/link/native"
 	"github.com/bodkin-net/bodkin/trust"
 	"github.com/bodkin-net/bodkin/tunnel"
@@ -200,15 +201,19 @@ func usualHello() native.Hello {
 	}
 }
 
-// dial connects as the holder of k, from an address of 127.0.0.0/8 if one is given.
-func (r *running) dial(ctx context.Context, k trust.Key, hello native.Hello, from string) (*client, error) {
+// open connects as the holder of k, from an address of 127.0.0.0/8 if one is given, and
+// opens a link.
+func (r *running) open(ctx context.Context, k trust.Key, hello native.Hello, from string) (*native.Link, native.Hello, tunnel.Agreed, error) {
+	fail := func(err error) (*native.Link, native.Hello, tunnel.Agreed, error) {
+		return nil, native.Hello{}, tunnel.Agreed{}, err
+	}
 	d := net.Dialer{Timeout: 10 * time.Second}
 	if from != "" {
 		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
 	}
 	conn, err := d.DialContext(ctx, "tcp", r.address)
 	if err != nil {
-		return nil, err
+		return fail(err)
 	}
 	stream, _, err := tls.Client(ctx, streamOf(conn), tls.Config{
 		Key: k.Private, NextProtos: []string{tls.Protocol},
@@ -220,14 +225,42 @@ func (r *running) dial(ctx context.Context, k trust.Key, hello native.Hello, fro
 		},
 	})
 	if err != nil {
-		return nil, err
+		return fail(err)
 	}
+	return native.Open(ctx, stream, hello)
+}
+
+// dial is open for a client that pings.
+func (r *running) dial(ctx context.Context, k trust.Key, hello native.Hello, from string) (*client, error) {
 	c := &client{pongs: make(chan pong, 64), gone: make(chan error, 1)}
-	if c.link, c.hello, c.agreed, err = native.Open(ctx, stream, hello); err != nil {
+	var err error
+	if c.link, c.hello, c.agreed, err = r.open(ctx, k, hello, from); err != nil {
 		return nil, err
 	}
 	go c.read()
 	return c, nil
+}
+
+// proxied is a client whose programs are this test: they connect by what is returned.
+func (r *running) proxied(k trust.Key) *socks.Proxy {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	link, _, agreed, err := r.open(ctx, k, usualHello(), "")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	p, err := socks.New(socks.Config{Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, Local: agreed.Local, DNS: agreed.DNS, MTU: agreed.MTU})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	joined := make(chan error, 1)
+	go func() { joined <- tunnel.Join(context.Background(), p, link) }()
+	r.t.Cleanup(func() {
+		p.Close()
+		<-joined
+	})
+	return p
 }
 
 // must dials, and closes at the end.
@@ -271,16 +304,29 @@ func (c *client) read() {
 // ping sends one echo request.
 func (c *client) ping(src, dst netip.Addr, seq uint16) error {
 	b := make([]byte, 28+8)
-	b[0], b[8], b[9] = 0x45, 64, 1
-	binary.BigEndian.PutUint16(b[2:], uint16(len(b)))
-	copy(b[12:], src.AsSlice())
-	copy(b[16:], dst.AsSlice())
-	binary.BigEndian.PutUint16(b[10:], sum(b[:20]))
+	ipHeader(b, 1, src, dst)
 	b[20] = 8
 	binary.BigEndian.PutUint16(b[24:], 77)
 	binary.BigEndian.PutUint16(b[26:], seq)
 	binary.BigEndian.PutUint16(b[22:], sum(b[20:]))
 	return c.link.WritePackets([]tunnel.Packet{{Data: b}})
+}
+
+// ipHeader writes the header of a packet of b's length, and returns what follows it.
+func ipHeader(b []byte, protocol byte, src, dst netip.Addr) []byte {
+	if dst.Is6() {
+		b[0], b[6], b[7] = 0x60, protocol, 64
+		binary.BigEndian.PutUint16(b[4:], uint16(len(b)-40))
+		copy(b[8:], src.AsSlice())
+		copy(b[24:], dst.AsSlice())
+		return b[40:]
+	}
+	b[0], b[8], b[9] = 0x45, 64, protocol
+	binary.BigEndian.PutUint16(b[2:], uint16(len(b)))
+	copy(b[12:], src.AsSlice())
+	copy(b[16:], dst.AsSlice())
+	binary.BigEndian.PutUint16(b[10:], sum(b[:20]))
+	return b[20:]
 }
 
 // roundTrip pings and waits for what comes back: its type of ICMP, and after how long.

@@ -95,6 +95,8 @@ func (b bounds) policy(c trust.Client) usernat.Policy {
 	p := usernat.Policy{Deny: append([]usernat.Rule(nil), b.deny...)}
 	for _, d := range c.Deny {
 		p.Deny = append(p.Deny, spots(d)...)
+		b.host = b.host && d.Place != trust.Host // its own addresses too
+		b.linkLocal = b.linkLocal && d.Place != trust.LinkLocal
 	}
 	if len(c.Allow) == 0 {
 		p.Host, p.LinkLocal, p.Open, p.Only = b.host, b.linkLocal, b.open, b.only
