@@ -89,7 +89,7 @@ type Config struct {
 	Proto string
 
 	// Certificate is for browsers, and others who speak TLS and do not know Proto;
-	// nil: they are closed. Authorities means nothing to those who do.
+	// nil: they are closed.
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 
 	Silence   time.Duration // after which a client is taken for one of SSH; 0: 3 s
