@@ -16,10 +16,16 @@ type server struct {
 	said *said
 }
 
-// serve starts the server, and returns when it listens.
-func (w *world) serve(args ...string) *server {
+// serve starts the server at servePort, and returns when it listens.
+func (w *world) serve() *server {
 	w.t.Helper()
-	s := &server{w.Gateway.Command(w.t.Context(), "bodkin", append([]string{"serve", "--listen", fmt.Sprintf(":%d", servePort)}, args...)...).As("me"), new(said)}
+	return w.serveWith("--listen", fmt.Sprintf(":%d", servePort))
+}
+
+// serveWith is serve with the arguments that say so.
+func (w *world) serveWith(args ...string) *server {
+	w.t.Helper()
+	s := &server{w.Gateway.Command(w.t.Context(), "bodkin", append([]string{"serve"}, args...)...).As("me"), new(said)}
 	s.Stdout, s.Stderr = s.said, s.said
 	if err := s.Start(); err != nil {
 		w.t.Fatal(err)
