@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // A way out is a network that the machine may be in, with a gateway that leads to
@@ -32,9 +33,9 @@ func newWayOut(t *testing.T, device string, ours, gate []netip.Prefix) *wayOut {
 	cable(t, nil, device, ours, w.gateway, "eth0", gate)
 	w.gateway.do(func() error {
 		lo, err := netlink.LinkByName("lo")
-		for _, i := range inside {
-			a := netip.MustParseAddr(i.server)
-			err = errors.Join(err, netlink.AddrAdd(lo, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(a, a.BitLen()))}))
+		for n, i := range inside {
+			a, flags := netip.MustParseAddr(i.server), []int{0, unix.IFA_F_NODAD}[n]
+			err = errors.Join(err, netlink.AddrAdd(lo, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(a, a.BitLen())), Flags: flags}))
 		}
 		return err
 	})
