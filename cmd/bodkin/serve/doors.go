@@ -103,12 +103,11 @@ func (s *service) prove(ctx context.Context, stream carrier.Stream, v visitor) {
 }
 
 // comeBySSH has an SSH client, whose command says that it wants a far half: we are that.
-func (s *service) comeBySSH(ctx context.Context, c *front.Conn) {
+func (s *service) comeBySSH(_ context.Context, c *front.Conn) {
 	v := visitorOf(c, bySSH)
 	refused := false
-	// A session ends by the server's will, and the connection with it, not with ctx; who
-	// has not logged in by then is not waited for.
-	err := sshd.Serve(context.WithoutCancel(ctx), c, &sshd.Config{
+	// With ctx the doors are closed, and those inside still to be told.
+	err := sshd.Serve(s.life, c, &sshd.Config{
 		Key: s.key, Grace: patience,
 		Check: func(_ string, key ed25519.PublicKey, from net.Addr) (any, error) {
 			return s.clients.Check(key, addressOf(from))

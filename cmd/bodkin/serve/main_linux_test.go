@@ -215,7 +215,16 @@ func (r *running) open(ctx context.Context, k trust.Key, hello native.Hello, fro
 	if err != nil {
 		return fail(err)
 	}
-	stream, _, err := tls.Client(ctx, streamOf(conn), tls.Config{
+	stream, _, err := tls.Client(ctx, streamOf(conn), r.identity(k))
+	if err != nil {
+		return fail(err)
+	}
+	return native.Open(ctx, stream, hello)
+}
+
+// identity is who the holder of k is to the server, and who that must be.
+func (r *running) identity(k trust.Key) tls.Config {
+	return tls.Config{
 		Key: k.Private, NextProtos: []string{tls.Protocol},
 		Verify: func(key ed25519.PublicKey) error {
 			if !key.Equal(r.key) {
@@ -223,11 +232,7 @@ func (r *running) open(ctx context.Context, k trust.Key, hello native.Hello, fro
 			}
 			return nil
 		},
-	})
-	if err != nil {
-		return fail(err)
 	}
-	return native.Open(ctx, stream, hello)
 }
 
 // dial is open for a client that pings.

@@ -21,6 +21,7 @@ import (
 	"github.com/bodkin-net/bodkin/cmd/bodkin/sdnotify"
 	"github.com/bodkin-net/bodkin/link/native"
 	"github.com/bodkin-net/bodkin/server"
+	"github.com/bodkin-net/bodkin/server/front"
 	"github.com/bodkin-net/bodkin/trust"
 )
 
@@ -38,11 +39,13 @@ type service struct {
 	bounds      bounds
 	clients     *trust.Watcher
 	server      *server.Server
+	front       *front.Stats
 	places      places
 	share       share
 	since       time.Time
 	listening   []string
 	stopping    atomic.Bool
+	life        context.Context // ends when all sessions have
 }
 
 // run serves until ctx ends. out is told what a newcomer needs to know.
@@ -64,6 +67,7 @@ func run(ctx context.Context, o *options, software string, out io.Writer) error 
 
 	// All that is started below ends with working, and is waited for.
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.life = working
 	var work sync.WaitGroup
 	defer work.Wait()
 	defer stop()
@@ -83,6 +87,7 @@ func run(ctx context.Context, o *options, software string, out io.Writer) error 
 		return err
 	}
 	defer doors.close()
+	s.front = doors.front.Stats()
 	control, err := s.openControl()
 	if err != nil {
 		doors.abandon()

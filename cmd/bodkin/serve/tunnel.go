@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"time"
 
 	"github.com/bodkin-net/bodkin/carrier"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/farside"
@@ -22,9 +23,14 @@ func (s *service) openTunnel(ctx context.Context, session *server.Session, strea
 	stream.ReadWriteCloser = session.Meter(stream.ReadWriteCloser)
 	var nat *usernat.NAT
 	var stands *place
-	link, peer, _, err := native.Accept(ctx, stream, func(peer native.Hello) (mine native.Hello, err error) {
+	opening, done := linger(ctx)
+	defer done()
+	link, peer, _, err := native.Accept(opening, stream, func(peer native.Hello) (mine native.Hello, err error) {
 		session.About(peer.Software)
+		var ended *server.EndedError
 		switch {
+		case errors.As(context.Cause(ctx), &ended):
+			err = errors.New(ended.Text)
 		case peer.Emulator == native.EmulatorNAT:
 			mine, stands, err = s.standing(client, peer)
 		case peer.Asks&native.AskKernel != 0:
@@ -46,6 +52,23 @@ func (s *service) openTunnel(ctx context.Context, session *server.Session, strea
 		return &standing{link: link, hello: peer, place: stands, session: session}, nil
 	}
 	return &natTunnel{link: link, nat: nat}, nil
+}
+
+// lastWords is how long a client that is just coming may take to hear that it must go.
+const lastWords = time.Second
+
+// linger returns a context that ends a little after ctx does, so that a client whose
+// session ends as it begins is told why.
+func linger(ctx context.Context) (context.Context, context.CancelFunc) {
+	opening, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	late := time.AfterFunc(time.Hour, func() { cancel(context.Cause(ctx)) })
+	late.Stop()
+	stop := context.AfterFunc(ctx, func() { late.Reset(lastWords) })
+	return opening, func() {
+		stop()
+		late.Stop()
+		cancel(nil)
+	}
 }
 
 // nat makes the userspace NAT of a client, and the hello that says so.

@@ -1,0 +1,278 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	cryptotls "crypto/tls"
+
+	"github.com/bodkin-net/bodkin/carrier"
+	"github.com/bodkin-net/bodkin/carrier/farhalf"
+	"github.com/bodkin-net/bodkin/carrier/line"
+	"github.com/bodkin-net/bodkin/carrier/tls"
+	"github.com/bodkin-net/bodkin/carrier/websocket"
+	"github.com/bodkin-net/bodkin/link/native"
+	"github.com/bodkin-net/bodkin/trust"
+)
+
+// TestWays: one port takes a client by every way, and each is the same client.
+func TestWays(t *testing.T) {
+	k := trust.Generate()
+	r := start(t, []string{lineFor(k, "", "me")})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	dial := func(t *testing.T) net.Conn {
+		c, err := net.Dial("tcp", r.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	inside := func(t *testing.T, s carrier.Stream, err error) carrier.Stream {
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, _, err = tls.Client(ctx, s, r.identity(k))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	for way, open := range map[string]func(t *testing.T) carrier.Stream{
+		"tls": func(t *testing.T) carrier.Stream { return inside(t, streamOf(dial(t)), nil) },
+		"line": func(t *testing.T) carrier.Stream {
+			s, _, err := line.Dial(ctx, streamOf(dial(t)), line.Options{})
+			return inside(t, s, err)
+		},
+		"websocket": func(t *testing.T) carrier.Stream {
+			web := cryptotls.Client(dial(t), &cryptotls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+			s, err := websocket.Hop("server", "/tunnel", nil)(ctx, streamOf(web))
+			return inside(t, s, err)
+		},
+		"websocket behind a web server": func(t *testing.T) carrier.Stream {
+			s, err := websocket.Hop("server", "/tunnel", nil)(ctx, streamOf(dial(t)))
+			return inside(t, s, err)
+		},
+		"ssh": func(t *testing.T) carrier.Stream { return bySSHTo(t, ctx, r, k, dial(t)) },
+	} {
+		t.Run(way, func(t *testing.T) {
+			link, hello, agreed, err := native.Open(ctx, open(t), usualHello())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer link.Close()
+			c := &client{link: link, hello: hello, agreed: agreed, pongs: make(chan pong, 64), gone: make(chan error, 1)}
+			go c.read()
+			if _, _, err := c.roundTrip(c.self(), c.resolver(), 1); err != nil {
+				t.Error(err)
+			}
+			by, _, _ := strings.Cut(way, " ")
+			if s := c.status(t, r, "me"); s.By != by {
+				t.Errorf("status says that it is by %s", s.By)
+			}
+			link.Close()
+			eventually(t, "it is gone", func() bool { return !strings.Contains(r.bodkin("status"), " me ") })
+		})
+	}
+}
+
+// bySSHTo logs in as the holder of k and starts the far half, as bodkin up does by ssh.
+func bySSHTo(t *testing.T, ctx context.Context, r *running, k trust.Key, conn net.Conn) carrier.Stream {
+	t.Helper()
+	signer, err := ssh.NewSignerFromKey(k.Private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, err := ssh.NewPublicKey(r.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, channels, requests, err := ssh.NewClientConn(conn, r.address, &ssh.ClientConfig{
+		User: "anybody", Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, HostKeyCallback: ssh.FixedHostKey(host),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	login := ssh.NewClient(c, channels, requests)
+	t.Cleanup(func() { login.Close() })
+	session, err := login.NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := session.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := session.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	nonce := farhalf.NewNonce()
+	if err := session.Start(farhalf.Command(nonce, strings.Repeat("0", 64))); err != nil {
+		t.Fatal(err)
+	}
+	s, _, err := farhalf.Start(ctx, carrier.Stream{ReadWriteCloser: struct {
+		io.Reader
+		io.WriteCloser
+	}{out, in}}, farhalf.Options{Nonce: nonce})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// TestSSHShell: who wants a shell is told that there is none.
+func TestSSHShell(t *testing.T) {
+	k := trust.Generate()
+	r := start(t, []string{lineFor(k, "", "me")})
+	signer, err := ssh.NewSignerFromKey(k.Private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	login, err := ssh.Dial("tcp", r.address, &ssh.ClientConfig{User: "me", Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, HostKeyCallback: ssh.InsecureIgnoreHostKey()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer login.Close()
+	session, err := login.NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := session.CombinedOutput("cat /etc/passwd")
+	var exit *ssh.ExitError
+	if !errors.As(err, &exit) || exit.ExitStatus() != 1 || !strings.Contains(string(out), "tunnels only") {
+		t.Errorf("a command ends with %v and %q", err, out)
+	}
+	_, err = ssh.Dial("tcp", r.address, &ssh.ClientConfig{User: "me", Auth: []ssh.AuthMethod{ssh.Password("x")}, HostKeyCallback: ssh.InsecureIgnoreHostKey()})
+	if err == nil {
+		t.Error("a password is taken")
+	}
+}
+
+// TestPage: a browser sees a page, and nothing where there is none.
+func TestPage(t *testing.T) {
+	r := start(t, nil)
+	browser := &http.Client{Transport: &http.Transport{TLSClientConfig: &cryptotls.Config{InsecureSkipVerify: true}}}
+	defer browser.CloseIdleConnections()
+	for path, want := range map[string]int{"/": 200, "/tunnel": http.StatusUpgradeRequired, "/metrics": 404} {
+		answer, err := browser.Get("https://" + r.address + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		if answer.StatusCode != want {
+			t.Errorf("%s is answered %s", path, answer.Status)
+		}
+	}
+}
+
+// TestStop: a server that is told to end tells its clients, and ends well and soon.
+func TestStop(t *testing.T) {
+	keys := []trust.Key{trust.Generate(), trust.Generate()}
+	r := start(t, []string{lineFor(keys[0], "", "a"), lineFor(keys[1], "", "b")})
+	a := r.must(keys[0], usualHello())
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	conn, err := net.Dial("tcp", r.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	link, _, _, err := native.Open(ctx, bySSHTo(t, ctx, r, keys[1], conn), usualHello())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer link.Close()
+	b := &client{link: link, pongs: make(chan pong, 64), gone: make(chan error, 1)}
+	go b.read()
+	began := time.Now()
+	r.cmd.Process.Signal(syscall.SIGTERM)
+
+	for name, c := range map[string]*client{"by tls": a, "by ssh": b} {
+		var closed *native.ClosedError
+		if err := c.ended(t, 10*time.Second); !errors.As(err, &closed) || closed.Text != "the server ends" {
+			t.Errorf("a client %s hears %v", name, err)
+		}
+	}
+	if state, err := r.cmd.Process.Wait(); err != nil || !state.Success() {
+		t.Errorf("it ends with %v, %v", state, err)
+	}
+	if took := time.Since(began); took > stopTime {
+		t.Errorf("that took %v", took)
+	}
+}
+
+// TestFirstStart: without a key there is one after the first start, and the log says what
+// to do with it; a Unix socket does as well.
+func TestFirstStart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "socket")
+	r := start(t, nil, "--listen", "unix:"+path)
+	eventually(t, "it says what to do", func() bool {
+		return len(r.said("bodkin key trust server NAME 'ssh-ed25519 ")) == 1 && len(r.said("bodkin key trust client KEY")) == 1
+	})
+	k := trust.Generate()
+	r.allow([]string{lineFor(k, "", "me")})
+	var s carrier.Stream
+	eventually(t, "the key is taken", func() bool {
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, _, err = tls.Client(t.Context(), streamOf(conn), r.identity(k))
+		return err == nil
+	})
+	link, _, _, err := native.Open(t.Context(), s, usualHello())
+	if err != nil {
+		t.Fatal(err)
+	}
+	link.Close()
+}
+
+// TestMetrics: a scraper finds what there is to count.
+func TestMetrics(t *testing.T) {
+	k := trust.Generate()
+	r := start(t, []string{lineFor(k, "", "laptop")}, "--metrics", "127.0.0.1:0")
+	c := r.must(k, usualHello())
+	if _, _, err := c.roundTrip(c.self(), c.resolver(), 1); err != nil {
+		t.Fatal(err)
+	}
+	var at string
+	for _, said := range r.said("msg=metrics") {
+		_, at, _ = strings.Cut(said, "at=")
+	}
+	scrape := func() string {
+		answer, err := http.Get(at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		text, err := io.ReadAll(answer.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	eventually(t, "what went out is counted", func() bool {
+		return strings.Contains(scrape(), `bodkin_octets_total{client="laptop",direction="out"} 36`)
+	})
+	text := scrape()
+	for _, want := range []string{
+		`bodkin_sessions{by="tls"} 1`, `bodkin_handshakes_total{by="tls",result="welcome"} 1`,
+		`bodkin_packets_total{client="laptop",direction="in"} 1`, `bodkin_octets_total{client="laptop",direction="out"} 36`,
+		`bodkin_refused_total{reason="policy"} 0`, `bodkin_flows{client="laptop"} 0`, "bodkin_connections_accepted_total 1", "go_goroutines",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("there is no %s", want)
+		}
+	}
+}
