@@ -70,7 +70,7 @@ func amend(text, start, argument string, add []string, alone bool) (string, erro
 			found = true
 			b.add(line + " " + argument)
 			b.add(add...)
-		case alone && line == "Also="+serverSocket, replaced(line, add):
+		case alone && strings.HasSuffix(line, "="+serverSocket), replaced(line, add):
 		default:
 			b.add(line)
 		}
