@@ -533,6 +533,102 @@ func TestCause(t *testing.T) {
 	}
 }
 
+// TestClose wakes who reads and who writes, even where the client has stopped to read
+// what says so; a client that reads hears an exit status.
+func TestClose(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		about string
+		stall bool
+		wait  func(s *Session) error
+	}{
+		{"a reader", false, func(s *Session) error { _, err := s.Read(make([]byte, 1)); return err }},
+		{"a reader, and a client that is gone", true, func(s *Session) error { _, err := s.Read(make([]byte, 1)); return err }},
+		{"a writer", false, writeOn},
+		{"a writer, and a client that is gone", true, writeOn},
+	} {
+		t.Run(c.about, func(t *testing.T) {
+			t.Parallel()
+			stalled, woken := make(chan struct{}), make(chan error, 1)
+			var took time.Duration
+			h := serve(t, func(config *Config) {
+				config.Handle = func(_ context.Context, s *Session) int {
+					<-stalled
+					go func() { woken <- c.wait(s) }()
+					time.Sleep(50 * time.Millisecond) // as a rule it waits by then; if not, the same is wanted
+					start := time.Now()
+					s.Close()
+					if err := <-woken; !errors.Is(err, net.ErrClosed) {
+						t.Errorf("woken by %v", err)
+					}
+					took = time.Since(start)
+					return 1
+				}
+			})
+			conn, err := net.Dial("tcp", h.addr.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			deaf := &deaf{Conn: conn, stopped: make(chan struct{}), closed: make(chan struct{})}
+			client, err := dial(t, deaf, goodKey)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer close(deaf.closed)
+			channel, requests, err := client.OpenChannel("session", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ok, err := channel.SendRequest("exec", true, text("x")); !ok {
+				t.Fatal(err)
+			}
+			if c.stall {
+				close(deaf.stopped)
+			}
+			close(stalled)
+			if !c.stall {
+				status := ""
+				for r := range requests {
+					status += fmt.Sprint(r.Type, r.Payload)
+				}
+				if status != "exit-status[0 0 0 0]" {
+					t.Errorf("the client hears %q", status)
+				}
+				client.Close()
+			}
+			h.end(1)
+			if took > closeTime+time.Second {
+				t.Errorf("woken after %v", took)
+			}
+		})
+	}
+}
+
+func writeOn(s *Session) error {
+	for {
+		if _, err := s.Write(make([]byte, 100_000)); err != nil {
+			return err
+		}
+	}
+}
+
+// A deaf conn reads nothing more from when stopped is closed.
+type deaf struct {
+	net.Conn
+	stopped, closed chan struct{}
+}
+
+func (d *deaf) Read(b []byte) (int, error) {
+	n, err := d.Conn.Read(b)
+	select {
+	case <-d.stopped:
+		<-d.closed
+		return 0, io.ErrUnexpectedEOF
+	default:
+		return n, err
+	}
+}
+
 // TestTriesBounded: who tries many keys is cut off, and told of so often and no more.
 func TestTriesBounded(t *testing.T) {
 	t.Parallel()

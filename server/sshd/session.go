@@ -5,6 +5,8 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -20,6 +22,10 @@ const (
 	maxEnvironment = 32
 	maxVariable    = 1024
 
+	// closeTime is how long a client may take to let a closed session go. A Handler that
+	// waits even then, in a Read or Write, is woken by the connection's end.
+	closeTime = 500 * time.Millisecond
+
 	// MaxCommand is how long a command may be, in octets. What starts a far half has
 	// some three thousand.
 	MaxCommand = 64 << 10
@@ -27,7 +33,7 @@ const (
 
 // A Session is a channel on which a client asked for a command (RFC 4254, section 6.5):
 // its input is read, its output written. Read and Write may be called at the same time,
-// each by one goroutine.
+// each by one goroutine. Close wakes both, in closeTime at most.
 type Session struct {
 	Login
 	Command     string            // as the client asked for it; not printable as it is
@@ -36,15 +42,26 @@ type Session struct {
 
 	channel ssh.Channel
 	gather  []byte // of WriteBuffers; at most maxPacket
+
+	hangUp   func() // ends the connection
+	ending   sync.Once
+	closed   atomic.Bool
+	returned atomic.Bool // the Handler has
 }
 
 // Read reads what the client sends. io.EOF means that it sends no more, or is gone.
-func (s *Session) Read(b []byte) (int, error) { return s.channel.Read(b) }
+func (s *Session) Read(b []byte) (int, error) {
+	n, err := s.channel.Read(b)
+	if s.closed.Load() {
+		return 0, net.ErrClosed // the client may send what it likes
+	}
+	return n, err
+}
 
 // Write waits for the client to take what it is sent.
 func (s *Session) Write(b []byte) (n int, err error) {
 	for len(b) > 0 {
-		w, err := s.channel.Write(b[:min(len(b), maxPacket)])
+		w, err := s.write(b[:min(len(b), maxPacket)])
 		n += w
 		if err != nil {
 			return n, err
@@ -52,6 +69,15 @@ func (s *Session) Write(b []byte) (n int, err error) {
 		b = b[w:]
 	}
 	return n, nil
+}
+
+// write writes one packet.
+func (s *Session) write(b []byte) (int, error) {
+	n, err := s.channel.Write(b)
+	if err != nil && s.closed.Load() {
+		err = net.ErrClosed
+	}
+	return n, err
 }
 
 // WriteBuffers writes the buffers in their order, small ones together, and changes
@@ -64,7 +90,7 @@ func (s *Session) WriteBuffers(buffers net.Buffers) error {
 	for _, b := range buffers {
 		for len(b) > 0 {
 			if len(rest) == 0 && len(b) >= maxPacket {
-				if _, err := s.channel.Write(b[:maxPacket]); err != nil {
+				if _, err := s.write(b[:maxPacket]); err != nil {
 					return err
 				}
 				b = b[maxPacket:]
@@ -75,7 +101,7 @@ func (s *Session) WriteBuffers(buffers net.Buffers) error {
 			if len(rest) < maxPacket {
 				continue
 			}
-			if _, err := s.channel.Write(rest); err != nil {
+			if _, err := s.write(rest); err != nil {
 				return err
 			}
 			rest = rest[:0]
@@ -84,16 +110,34 @@ func (s *Session) WriteBuffers(buffers net.Buffers) error {
 	if len(rest) == 0 {
 		return nil
 	}
-	_, err := s.channel.Write(rest)
+	_, err := s.write(rest)
 	return err
 }
 
 // CloseWrite tells the client that no more comes.
 func (s *Session) CloseWrite() error { return s.channel.CloseWrite() }
 
-// Close ends the session without an exit status. A Handler need not: its return ends
-// it with one.
-func (s *Session) Close() error { return s.channel.Close() }
+// Close ends the session with exit status 0. A Handler need not: its return ends the
+// session with another, and with all that it has written.
+func (s *Session) Close() error {
+	s.closed.Store(true)
+	time.AfterFunc(closeTime, func() { // before what may have to wait itself
+		if !s.returned.Load() {
+			s.hangUp()
+		}
+	})
+	s.end(0)
+	return nil
+}
+
+// end tells the client how its command ended, and closes the channel.
+func (s *Session) end(status int) {
+	s.ending.Do(func() {
+		// Neither fails but with the channel.
+		s.channel.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{uint32(status & 0xff)}))
+		s.channel.Close()
+	})
+}
 
 // Stderr is where text for the client's user goes.
 func (s *Session) Stderr() io.Writer { return s.channel.Stderr() }
@@ -102,21 +146,19 @@ func (s *Session) Stderr() io.Writer { return s.channel.Stderr() }
 // command is asked for.
 func (s *service) session(ctx context.Context, channel ssh.Channel, requests <-chan *ssh.Request) {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	run := &Session{Login: s.login, Environment: make(map[string]string), channel: channel, hangUp: func() { s.conn.Close() }}
 	var handler sync.WaitGroup
 	defer handler.Wait()
 	defer cancel() // first
-	run := &Session{Login: s.login, Environment: make(map[string]string), channel: channel}
 	started := false
 	start := func(handle func(context.Context, *Session) int) {
 		started = true
 		s.idle.Stop()
 		handler.Go(func() {
 			status := handle(ctx, run)
-			s.idle.Reset(idleTime) // for the client to take its leave
-			// Neither fails but with the channel.
-			channel.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{uint32(status & 0xff)}))
-			channel.Close()
+			run.returned.Store(true)
+			s.idle.Reset(idleTime) // for the client to take what was written, and its leave
+			run.end(status)
 		})
 	}
 	for r := range requests { // until both ends have closed
