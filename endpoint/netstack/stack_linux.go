@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -80,6 +81,7 @@ type Stack struct {
 	gvisor  *stack.Stack
 	link    *link
 	mtu     atomic.Int32
+	port    atomic.Uint32 // the last that Bind took
 	conns   conns
 	closing chan struct{} // closed by Close
 	close   sync.Once
@@ -104,6 +106,7 @@ func New(o Options) (*Stack, error) {
 	}
 	s.link = &link{s: s}
 	s.mtu.Store(int32(o.MTU))
+	s.port.Store(rand.Uint32N(ports)) // another than that of a Stack before this one
 	s.conns.limit = int64(o.Buffered)
 	if err := s.configure(); err != nil {
 		s.gvisor.Destroy()
@@ -179,21 +182,28 @@ func (s *Stack) Inject(v6 bool, head, rest []byte) {
 	pkt.DecRef()
 }
 
+// The ports that Bind takes, one after the other: the stack's own choice is random, and
+// soon hits one whose last connection the other side's stack has not forgotten, which
+// costs the new one a second.
+const firstPort, ports = 16384, 65536 - 16384
+
 // Bind makes an endpoint of TCP at a free port of from. It fails when there is none.
 func (s *Stack) Bind(from netip.Addr, wq *waiter.Queue) (ep tcpip.Endpoint, local netip.AddrPort, terr tcpip.Error) {
 	if ep, terr = s.gvisor.NewEndpoint(tcp.ProtocolNumber, protocolOf(from), wq); terr != nil {
 		return nil, local, terr
 	}
-	terr = ep.Bind(tcpip.FullAddress{NIC: NIC, Addr: AddressOf(from)})
-	var a tcpip.FullAddress
-	if terr == nil {
-		a, terr = ep.GetLocalAddress()
+	for range ports {
+		local = netip.AddrPortFrom(from, uint16(firstPort+s.port.Add(1)%ports))
+		terr = ep.Bind(tcpip.FullAddress{NIC: NIC, Addr: AddressOf(from), Port: local.Port()})
+		if _, taken := terr.(*tcpip.ErrPortInUse); !taken {
+			break
+		}
 	}
 	if terr != nil {
 		ep.Close()
-		return nil, local, terr
+		return nil, netip.AddrPort{}, terr
 	}
-	return ep, netip.AddrPortFrom(from, a.Port), nil
+	return ep, local, nil
 }
 
 // Connect connects ep, which Bind made with wq, to to. When ctx ends first, or it

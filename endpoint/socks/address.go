@@ -30,16 +30,18 @@ var (
 )
 
 // hostAddress returns the address of host, written as text. A name that is an address
-// in disguise ("127.1", "0x7f000001", "[::1]") stays a name, which no resolver knows.
+// in disguise ("127.1", "0x7f000001") stays a name, which no resolver knows.
 func hostAddress(host string, port uint16) (address, error) {
-	if a, err := netip.ParseAddr(host); err == nil {
+	if a, err := netip.ParseAddr(host); err == nil && a.Zone() == "" {
 		return address{ip: a.Unmap(), port: port}, nil
 	}
 	if host == "" || len(host) > 255 {
 		return address{}, errName
 	}
-	for i := range len(host) {
-		if c := host[i]; c <= ' ' || c >= 0x7f || c == '%' || c == '/' || c == '@' {
+	for _, c := range []byte(host) {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
+		default: // a name of a host has no other (RFC 1123, section 2.1), but for the underscore of some
 			return address{}, errName
 		}
 	}

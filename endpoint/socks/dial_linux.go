@@ -11,10 +11,12 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
 	"github.com/bodkin-net/bodkin/endpoint/netstack"
 )
@@ -93,6 +95,35 @@ func (p *Proxy) dial(ctx context.Context, outer *net.TCPConn, a address) (*diale
 		p.count.failed.Add(1)
 	}
 	return nil, err
+}
+
+// dialFor is dial for a program that waits at c, and ends when that goes away.
+func (p *Proxy) dialFor(c *net.TCPConn, a address) (*dialed, error) {
+	ctx, cancel := context.WithCancel(p.ctx)
+	defer cancel()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	c.SetReadDeadline(time.Time{})
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		var n int
+		var err error
+		var b [1]byte
+		woken := raw.Read(func(fd uintptr) bool {
+			n, _, err = unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+			return err != unix.EAGAIN
+		})
+		if woken == nil && n <= 0 { // its end, or a reset; else it has sent something early
+			cancel()
+		}
+	}()
+	d, err := p.dial(ctx, c, a)
+	c.SetReadDeadline(time.Unix(1, 0)) // wakes it
+	<-watched
+	return d, err
 }
 
 // race dials the addresses of list, each attemptDelay after the one before or when
@@ -245,7 +276,22 @@ func (d *dialed) conn() net.Conn {
 	if d.direct != nil {
 		return d.direct
 	}
-	return gonet.NewTCPConn(&d.c.WQ, d.ep)
+	return &conn{gonet.NewTCPConn(&d.c.WQ, d.ep), d.ep.(*tcp.Endpoint)} // what else would a TCP stack make
+}
+
+// A conn is a connection of the stack for a program of ours.
+type conn struct {
+	*gonet.TCPConn
+	ep *tcp.Endpoint
+}
+
+// Read is gonet's, and has the window grow with what is read.
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.TCPConn.Read(b)
+	if n > 0 {
+		c.ep.ModerateRecvBuf(n)
+	}
+	return n, err
 }
 
 // splice carries the connection to outer, for which it was dialled, until it has

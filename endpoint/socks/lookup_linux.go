@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -16,6 +17,12 @@ const (
 
 	// maxAddresses of a name are tried at most.
 	maxAddresses = 8
+
+	// cachedFor is for how long the addresses of a name are used again without a
+	// question: a browser asks for a page's server six times at once. Of maxCached
+	// names; a new one displaces any other.
+	cachedFor = 10 * time.Second
+	maxCached = 256
 
 	// no6For is for how long IPv4 is tried first after the far side said that it has
 	// no IPv6. Most have none, and each try costs a round trip.
@@ -53,6 +60,9 @@ func (p *Proxy) lookup(ctx context.Context, a address) ([]netip.Addr, error) {
 	if isLocalhost(a.name) {
 		return nil, errProhibited
 	}
+	if found := p.names.get(a.name); found != nil {
+		return p.order(found), nil
+	}
 	if len(p.c.DNS) == 0 && !p.c.Direct {
 		return nil, &net.DNSError{Err: "there is no resolver in the tunnel", Name: a.name, IsNotFound: true}
 	}
@@ -78,7 +88,44 @@ func (p *Proxy) lookup(ctx context.Context, a address) ([]netip.Addr, error) {
 	if len(list) == 0 {
 		return nil, errProhibited
 	}
+	p.names.put(a.name, found)
 	return list, nil
+}
+
+// A cache has the addresses of names for a while.
+type cache struct {
+	mu sync.Mutex
+	m  map[string]cached
+}
+
+type cached struct {
+	list  []netip.Addr
+	until time.Time
+}
+
+// get returns the addresses of name, or nil.
+func (c *cache) get(name string) []netip.Addr {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := c.m[name]; time.Now().Before(e.until) {
+		return e.list
+	}
+	return nil
+}
+
+func (c *cache) put(name string, list []netip.Addr) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.m == nil {
+		c.m = make(map[string]cached)
+	}
+	for n := range c.m {
+		if len(c.m) < maxCached {
+			break
+		}
+		delete(c.m, n)
+	}
+	c.m[name] = cached{list, time.Now().Add(cachedFor)}
 }
 
 // isLocalhost reports whether name is one that means whoever looks it up (RFC 6761,

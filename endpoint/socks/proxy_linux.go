@@ -25,6 +25,7 @@ type Proxy struct {
 	resolvers      atomic.Uint32 // how often one was asked: they take turns
 	no6            atomic.Int64  // until when the far side has no IPv6, in seconds of Unix
 	dials          dials
+	names          cache
 	web            web
 	listeners      []*net.TCPListener // those of the proxy itself first
 	forwards       []netip.AddrPort   // where those of Config.Forwards listen

@@ -299,6 +299,22 @@ func TestRace(t *testing.T) {
 	}
 }
 
+// A dial ends when the program that waits for it goes away.
+func TestProgramGone(t *testing.T) {
+	newResolver(t)
+	b := newBench(t, Config{})
+	for i, reset := range []bool{false, true} {
+		c := b.dialProxy()
+		ask(t, c, request5(t, commandConnect, silent4+":80"), 2)
+		eventually(t, "the dial", func() bool { return b.nat.Stats().Dialing == i+1 }, func() string { return "" })
+		if reset {
+			c.SetLinger(0)
+		}
+		c.Close()
+		eventually(t, "its end", func() bool { return b.proxy.Stats().Connections == 0 }, func() string { return fmt.Sprintf("%+v", b.proxy.Stats()) })
+	}
+}
+
 // A program of ours dials without the proxy, and ports of this machine lead through
 // the tunnel.
 func TestDialAndForward(t *testing.T) {

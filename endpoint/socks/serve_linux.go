@@ -121,7 +121,7 @@ func (p *Proxy) serveRequest(c *net.TCPConn, r request, err error) {
 
 // serveConnect is CONNECT of SOCKS.
 func (p *Proxy) serveConnect(c *net.TCPConn, r *request) {
-	d, err := p.dial(p.ctx, c, r.to)
+	d, err := p.dialFor(c, r.to)
 	if err != nil {
 		p.sayReply(c, r, replyOf(err), netip.AddrPort{})
 		c.Close()
@@ -154,7 +154,7 @@ func (p *Proxy) serveForward(c *net.TCPConn, f Forward) {
 	}
 	var d *dialed
 	if err == nil {
-		d, err = p.dial(p.ctx, c, a)
+		d, err = p.dialFor(c, a)
 	}
 	if err != nil {
 		refuse(c)

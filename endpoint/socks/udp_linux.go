@@ -1,7 +1,6 @@
 package socks
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -19,10 +18,8 @@ const (
 	// one displaces any other.
 	maxCorrespondents = 1024
 
-	// maxNames are the names of an association whose addresses are kept, for nameFor,
-	// and maxLookups those being looked up at once; datagrams to more are dropped.
-	maxNames   = 64
-	nameFor    = time.Minute
+	// maxLookups are the names of an association being looked up at once; datagrams
+	// to more are dropped.
 	maxLookups = 8
 )
 
@@ -41,18 +38,12 @@ type association struct {
 	ended   bool
 	outlets map[outletKind]net.PacketConn
 	known   map[netip.AddrPort]struct{} // who has been written to
-	names   map[string]resolved
 }
 
 // An outletKind is a kind of socket that datagrams leave by.
 type outletKind struct {
 	way way
 	v6  bool
-}
-
-type resolved struct {
-	addr  netip.Addr
-	until time.Time
 }
 
 // serveAssociate is UDP ASSOCIATE. It lasts as long as c.
@@ -81,7 +72,6 @@ func (p *Proxy) serveAssociate(c *net.TCPConn, r *request) {
 		lookups: make(chan struct{}, maxLookups),
 		outlets: make(map[outletKind]net.PacketConn),
 		known:   make(map[netip.AddrPort]struct{}),
-		names:   make(map[string]resolved),
 	}
 	a.touch()
 	if p.sayReply(c, r, replyDone, program.LocalAddr().(*net.UDPAddr).AddrPort()) == nil {
@@ -162,11 +152,8 @@ func (a *association) send(to address, data []byte) {
 		a.sendTo(netip.AddrPortFrom(to.ip, to.port), data)
 		return
 	}
-	a.mu.Lock()
-	r, ok := a.names[to.name]
-	a.mu.Unlock()
-	if ok && time.Now().Before(r.until) {
-		a.sendTo(netip.AddrPortFrom(r.addr, to.port), data)
+	if found := a.p.names.get(to.name); found != nil {
+		a.sendTo(netip.AddrPortFrom(a.p.order(found)[0], to.port), data)
 		return
 	}
 	select {
@@ -178,19 +165,11 @@ func (a *association) send(to address, data []byte) {
 	data = append([]byte(nil), data...)
 	a.wg.Go(func() {
 		defer func() { <-a.lookups }()
-		ctx, cancel := context.WithCancel(a.p.ctx)
-		defer cancel()
-		list, err := a.p.lookup(ctx, to)
+		list, err := a.p.lookup(a.p.ctx, to)
 		if err != nil {
 			a.p.count.datagrams.Add(1)
 			return
 		}
-		a.mu.Lock()
-		if len(a.names) >= maxNames {
-			clear(a.names)
-		}
-		a.names[to.name] = resolved{list[0], time.Now().Add(nameFor)}
-		a.mu.Unlock()
 		a.sendTo(netip.AddrPortFrom(list[0], to.port), data)
 	})
 }
