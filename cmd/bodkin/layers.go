@@ -24,6 +24,7 @@ import (
 	"github.com/bodkin-net/bodkin/cmd/bodkin/farside"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/privilege"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/serve"
 	"github.com/bodkin-net/bodkin/config"
 	"github.com/bodkin-net/bodkin/endpoint/tun"
 	"github.com/bodkin-net/bodkin/host"
@@ -133,6 +134,8 @@ func (n *near) connect(ctx context.Context) error {
 	switch t := n.config.Target; {
 	case t.Scheme == config.TCP:
 		return n.connectTCP(ctx)
+	case t.Scheme == config.Served:
+		return n.connectServed(ctx)
 	case t.Scheme != config.SSH:
 		return n.connectInside(ctx)
 	}
@@ -190,6 +193,17 @@ func (n *near) connectTCP(ctx context.Context) error {
 	}
 	n.course = course{text: "tcp to " + address, marked: []netip.AddrPort{far}}
 	n.done(report.Reach, "%s, not encrypted", n.course.text)
+	return nil
+}
+
+// connectServed connects to a client of the server that runs on this machine, which
+// carries what goes there from its own process to the client.
+func (n *near) connectServed(ctx context.Context) (err error) {
+	if n.stream, err = serve.Dial(ctx, n.config.Target.Host); err != nil {
+		return n.refine(report.Reach, err)
+	}
+	n.course = course{text: "the server of this machine", encrypted: true, authenticated: true}
+	n.done(report.Reach, "%s, where %s stands", n.course.text, n.config.Target.Host)
 	return nil
 }
 
