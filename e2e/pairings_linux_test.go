@@ -51,9 +51,9 @@ type bearer struct {
 	way func(p pairing) []string
 	// lacks is why a pairing cannot be, in the words of its refusal; empty: it can.
 	lacks func(p pairing) string
-	// use is called for a pairing whose far side does not have the interface before
-	// somebody there asks for it; it returns what ends that.
-	use func(w *world, p pairing, prefixes []string) (end func())
+	// use is called for a far side that has no interface before somebody there asks for
+	// one; it returns what ends that. It may be nil.
+	use func(w *world, here network) (end func())
 }
 
 const (
@@ -97,7 +97,7 @@ var bearers = []bearer{
 			}
 			return ""
 		},
-		use: (*world).useServed,
+		use: func(w *world, here network) func() { return w.useServed("me-laptop", here.prefixes) },
 	},
 	{
 		name:    "telnet",
@@ -179,14 +179,14 @@ func (w *world) tryPairing(s side, b bearer, p pairing) {
 	switch {
 	case p.near == "nat":
 		args = append(args, s.here.prefixes...)
-	case p.far == "tun":
+	case p.near == "tun" && p.far == "tun":
 		args = append(args, "10.77.0.0/16") // it forwards nothing: its own end is what is reached
 	}
 	w.up(args...)
 	w.says(w.laptop("bodkin", "status"), p.String())
 	end := func() {}
 	if b.use != nil && p.far == "tun" {
-		end = b.use(w, p, s.here.prefixes)
+		end = b.use(w, s.here)
 	}
 
 	near := user{machine: w.Laptop, proxied: p.near == "socks"}
