@@ -77,24 +77,22 @@ type control struct {
 // socketName is the control socket in its directory.
 const socketName = "control"
 
-// directories are where a server's control socket may be, the present user's own first;
-// root may use everybody's.
-func directories() (list []string) {
+// directory is where the present user's server has its control socket.
+func directory() string {
 	if dir := os.Getenv("RUNTIME_DIRECTORY"); filepath.IsAbs(dir) { // systemd.exec(5)
-		list = append(list, dir)
+		return dir
 	}
-	switch dir := os.Getenv("XDG_RUNTIME_DIR"); {
-	case os.Geteuid() == 0:
-		list = append(list, "/run/bodkin-serve")
-		others, _ := filepath.Glob("/run/user/*/bodkin-serve")
-		list = append(list, others...)
-	case filepath.IsAbs(dir):
-		list = append(list, filepath.Join(dir, "bodkin-serve"))
-	default:
-		list = append(list, filepath.Join(os.TempDir(), fmt.Sprintf("bodkin-serve-%d", os.Getuid())))
+	if os.Geteuid() == 0 {
+		return serviceDir
 	}
-	return list
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "bodkin-serve")
+	}
+	return filepath.Join(os.TempDir(), fmt.Sprintf("bodkin-serve-%d", os.Getuid()))
 }
+
+// serviceDir is that of root's, or of the service that systemd runs.
+const serviceDir = "/run/bodkin-serve"
 
 // privateDir makes dir, or finds that it is ours and closed to others.
 func privateDir(dir string) error {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"os"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -47,25 +48,75 @@ func Dial(ctx context.Context, name string) (carrier.Stream, error) {
 	return streamOf(conn), nil
 }
 
-// errNone is that no server runs.
-var errNone = errors.New("no server of this user's runs on this machine")
-
-// connect connects to the control socket of the server of this machine.
+// connect connects to the control socket of the present user's server. For root that may
+// be somebody else's: whoever called sudo, or, if just one server runs on this machine,
+// its owner.
 func connect(ctx context.Context) (*net.UnixConn, error) {
-	var d net.Dialer
-	for _, dir := range directories() {
-		conn, err := d.DialContext(ctx, "unix", filepath.Join(dir, socketName))
-		switch {
-		case err == nil:
-			return conn.(*net.UnixConn), nil
-		case ctx.Err() != nil:
-			return nil, context.Cause(ctx)
-		case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.ECONNREFUSED):
-		default:
-			return nil, fmt.Errorf("the server of this machine: %w", err)
+	conn, err := connectIn(ctx, directory())
+	if err != nil || conn != nil {
+		return conn, err
+	}
+	if os.Geteuid() == 0 {
+		if uid := os.Getenv("SUDO_UID"); uid != "" {
+			for _, dir := range userDirs(uid) {
+				if conn, err := connectIn(ctx, dir); err != nil || conn != nil {
+					return conn, err
+				}
+			}
+		}
+		return connectToOnly(ctx)
+	}
+	return nil, errNone
+}
+
+var errNone = report.WithHint(errors.New("no server of this user's runs on this machine"), "`bodkin serve` runs one; what root or a service runs, root alone may ask")
+
+// userDirs are where a user's server may have its socket; uid "*" is everybody.
+func userDirs(uid string) []string {
+	return []string{filepath.Join("/run/user", uid, "bodkin-serve"), filepath.Join(os.TempDir(), "bodkin-serve-"+uid)}
+}
+
+// connectToOnly connects to the only server of any user's.
+func connectToOnly(ctx context.Context) (only *net.UnixConn, err error) {
+	for _, pattern := range userDirs("*") {
+		dirs, _ := filepath.Glob(pattern)
+		for _, dir := range dirs {
+			conn, err := connectIn(ctx, dir)
+			switch {
+			case err != nil || conn == nil:
+				continue
+			case only != nil:
+				only.Close()
+				conn.Close()
+				return nil, report.WithHint(errors.New("servers of several users run on this machine"), "ask as the one whose it is: sudo -u NAME, or sudo from there")
+			}
+			only = conn
 		}
 	}
-	return nil, report.WithHint(errNone, "`bodkin serve` runs one; what root or a service runs, root alone may ask")
+	if only == nil {
+		return nil, errNone
+	}
+	return only, nil
+}
+
+// connectIn connects to the server that has its socket in dir, which is closed to all but
+// its owner. Without one there it returns neither.
+func connectIn(ctx context.Context, dir string) (*net.UnixConn, error) {
+	info, err := os.Lstat(dir)
+	if err != nil || !info.IsDir() || info.Mode().Perm()&0o077 != 0 {
+		return nil, nil
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", filepath.Join(dir, socketName))
+	switch {
+	case err == nil:
+		return conn.(*net.UnixConn), nil
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.ECONNREFUSED):
+		return nil, nil
+	}
+	return nil, fmt.Errorf("the server of this machine: %w", err)
 }
 
 // ask asks the server of this machine, and decodes the answer.

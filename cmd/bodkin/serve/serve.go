@@ -239,7 +239,7 @@ func octets(n uint64) string {
 
 // openControl opens the control socket where the present user's is looked for.
 func (s *service) openControl() (*control, error) {
-	c, err := listenControl(s, directories()[0])
+	c, err := listenControl(s, directory())
 	if err != nil {
 		return nil, report.At(report.Privilege, err, cmp.Or(report.HintOf(err), "`bodkin serve status` says who runs"))
 	}
