@@ -25,9 +25,29 @@ const (
 	mostMemory  = 1 << 20 // of an idle client, octets
 )
 
-// TestLoad: two hundred clients come at once, ten thousand connections say nothing, and
-// each client's pings come back as if it were alone.
-func TestLoad(t *testing.T) {
+// figures are what a server under load was measured to do.
+type figures struct {
+	up      time.Duration   // until all clients were up
+	trips   []time.Duration // of all pings, sorted
+	empty   int             // octets of memory that it has without clients
+	silent  int             // for each connection that says nothing
+	client  int             // for each client
+	revoked time.Duration   // until the session of a key that was taken out had ended
+}
+
+// p99 is what 99 of 100 pings stay below.
+func (f figures) p99() time.Duration { return f.trips[len(f.trips)*99/100] }
+
+func (f figures) String() string {
+	return fmt.Sprintf("%d clients up in %v beside %d silent connections; pings: median %v, p99 %v, longest %v; memory: %d MiB empty, %.1f KiB for each silent connection, %d KiB for each client; a key taken out ends its session in %v",
+		loadClients, f.up.Round(time.Millisecond), loadSilent, f.trips[len(f.trips)/2], f.p99(), f.trips[len(f.trips)-1],
+		f.empty>>20, float64(f.silent)/1024, f.client>>10, f.revoked.Round(time.Millisecond))
+}
+
+// load puts a server under load: two hundred clients that come at once and ping, among
+// ten thousand connections that say nothing.
+func load(t testing.TB) (f figures) {
+	t.Helper()
 	keys := make([]trust.Key, loadClients)
 	lines := make([]string, loadClients)
 	for i := range keys {
@@ -35,8 +55,7 @@ func TestLoad(t *testing.T) {
 		lines[i] = lineFor(keys[i], "", fmt.Sprintf("client-%d", i))
 	}
 	r := start(t, lines, "--metrics", "127.0.0.1:0")
-	empty := r.memory()
-
+	f.empty = r.memory()
 	silent := r.silence(t, loadSilent)
 	defer func() {
 		for _, c := range silent {
@@ -44,6 +63,7 @@ func TestLoad(t *testing.T) {
 		}
 	}()
 	withSilent := r.memory()
+	f.silent = (withSilent - f.empty) / loadSilent
 
 	began := time.Now()
 	clients := make([]*client, loadClients)
@@ -60,23 +80,11 @@ func TestLoad(t *testing.T) {
 	}
 	dialling.Wait()
 	if t.Failed() {
-		return
+		t.FailNow()
 	}
-	up := time.Since(began)
-	if up > upWithin {
-		t.Errorf("%d clients are up after %v", loadClients, up)
-	}
-
-	trips := pingAll(t, clients, 30, 100*time.Millisecond)
-	p99 := trips[len(trips)*99/100]
-	if p99 > pingWithin {
-		t.Errorf("of 100 pings one takes %v and more", p99)
-	}
-	full := r.memory()
-	each := (full - withSilent) / loadClients
-	if each > mostMemory {
-		t.Errorf("a client takes %d KiB", each>>10)
-	}
+	f.up = time.Since(began)
+	f.trips = pingAll(t, clients, 30, 100*time.Millisecond)
+	f.client = (r.memory() - withSilent) / loadClients
 
 	// The file without the first client ends its session, and no other.
 	began = time.Now()
@@ -85,26 +93,52 @@ func TestLoad(t *testing.T) {
 	if err := clients[0].ended(t, 10*time.Second); !errors.As(err, &closed) || !strings.Contains(closed.Text, "not taken") {
 		t.Errorf("a client whose key was taken out hears %v", err)
 	}
-	gone := time.Since(began)
-	if gone > endWithin {
-		t.Errorf("its session ends after %v", gone)
-	}
+	f.revoked = time.Since(began)
 	if _, err := r.dial(ctx, keys[0], usualHello(), ""); err == nil {
 		t.Error("its key is still taken")
 	}
 	if _, _, err := clients[1].roundTrip(clients[1].self(), clients[1].resolver(), 999); err != nil {
 		t.Errorf("another client: %v", err)
 	}
-	t.Logf("%d clients up in %v with %d silent connections; pings: median %v, p99 %v, longest %v; memory: %d MiB empty, %.1f KiB for each silent connection, %d KiB for each client; a key taken out ends its session in %v",
-		loadClients, up.Round(time.Millisecond), len(silent), trips[len(trips)/2], p99, trips[len(trips)-1],
-		empty>>20, float64(withSilent-empty)/1024/float64(len(silent)), each>>10, gone.Round(time.Millisecond))
 	for _, c := range clients {
 		c.link.Close()
+	}
+	return f
+}
+
+// TestLoad: what a small machine must bear, it bears.
+func TestLoad(t *testing.T) {
+	f := load(t)
+	if f.up > upWithin {
+		t.Errorf("%d clients are up after %v", loadClients, f.up)
+	}
+	if f.p99() > pingWithin {
+		t.Errorf("of 100 pings one takes %v and more", f.p99())
+	}
+	if f.client > mostMemory {
+		t.Errorf("a client takes %d KiB", f.client>>10)
+	}
+	if f.revoked > endWithin {
+		t.Errorf("a key that was taken out ends its session after %v", f.revoked)
+	}
+	t.Log(f)
+}
+
+// BenchmarkLoad prints the figures of the same.
+func BenchmarkLoad(b *testing.B) {
+	for b.Loop() {
+		f := load(b)
+		b.ReportMetric(f.up.Seconds()*1000, "ms-up")
+		b.ReportMetric(float64(f.p99().Microseconds())/1000, "ms-p99")
+		b.ReportMetric(float64(f.client)/1024, "KiB/client")
+		b.ReportMetric(float64(f.silent)/1024, "KiB/silent")
+		b.ReportMetric(f.revoked.Seconds()*1000, "ms-revoked")
+		b.ReportMetric(0, "ns/op")
 	}
 }
 
 // silence opens connections that say nothing, from many addresses.
-func (r *running) silence(t *testing.T, n int) []net.Conn {
+func (r *running) silence(t testing.TB, n int) []net.Conn {
 	t.Helper()
 	conns := make([]net.Conn, n)
 	var dialling sync.WaitGroup
@@ -130,7 +164,7 @@ func (r *running) silence(t *testing.T, n int) []net.Conn {
 
 // pingAll has every client ping so often, each after its own pause, and returns how long
 // that took, sorted.
-func pingAll(t *testing.T, clients []*client, times int, pause time.Duration) (trips []time.Duration) {
+func pingAll(t testing.TB, clients []*client, times int, pause time.Duration) (trips []time.Duration) {
 	t.Helper()
 	var mu sync.Mutex
 	var pinging sync.WaitGroup
