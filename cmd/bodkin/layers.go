@@ -29,6 +29,7 @@ import (
 	"github.com/bodkin-net/bodkin/endpoint/tun"
 	"github.com/bodkin-net/bodkin/host"
 	"github.com/bodkin-net/bodkin/link/native"
+	"github.com/bodkin-net/bodkin/splitdns"
 	"github.com/bodkin-net/bodkin/tunnel"
 )
 
@@ -297,6 +298,9 @@ func (n *near) makeDevice(context.Context) error {
 func (n *near) setHost(ctx context.Context) error {
 	n.wish = n.wishFor(n.wish.Device)
 	n.wish.Pins, n.wish.Carrier = n.course.pins, n.course.marked
+	if err := n.splitNames(ctx); err != nil {
+		return err
+	}
 	notes, err := n.privileged.Set(n.wish)
 	if err != nil {
 		l, hint := report.Routes, "see what would be changed with --plan"
@@ -532,7 +536,11 @@ func plan(u *config.Up, out io.Writer) error {
 		n.agreed.Local = append(n.agreed.Local, netip.PrefixFrom(addresses.In(p, addresses.Peer), p.Bits()))
 		n.agreed.DNS = append(n.agreed.DNS, addresses.In(p, addresses.Resolver))
 	}
-	lines, err := host.Plan(n.wishFor(u.Name))
+	wish := n.wishFor(u.Name)
+	if len(wish.DNS.Domains) > 0 {
+		wish.DNS.Forwarder = splitdns.FirstAddress
+	}
+	lines, err := host.Plan(wish)
 	if err != nil {
 		return report.At(report.Routes, err, "")
 	}

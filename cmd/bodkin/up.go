@@ -50,6 +50,7 @@ type near struct {
 	agreed      tunnel.Agreed
 	port        tunnel.Port // this side's emulator
 	wish        host.Wish
+	names       *forwarder         // of DNS, where only some names go through the tunnel; or nil
 	joined      chan error         // what Join returned
 	stop        context.CancelFunc // ends Join
 	ended       chan struct{}      // closed when Join has
@@ -214,6 +215,9 @@ func (n *near) descend(cause error) (notes []string, failed error) {
 	}
 	if n.enclosure != nil {
 		n.enclosure.Close()
+	}
+	if n.names != nil {
+		n.names.close()
 	}
 	if n.link != nil {
 		n.link.farewell(errors.Is(cause, context.Canceled) || errors.Is(cause, errDown))
