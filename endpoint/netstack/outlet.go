@@ -123,6 +123,7 @@ func (o *Outlet) ReadPackets(p []tunnel.Packet) (int, error) {
 				o.room.Broadcast()
 			}
 		default:
+			clear(p) // what it holds from the last time would keep slabs alive
 			o.reading = true
 			o.arrived.Wait()
 			o.reading = false

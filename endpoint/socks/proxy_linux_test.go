@@ -352,11 +352,11 @@ func TestDialAndForward(t *testing.T) {
 		t.Errorf("the forward says %q", got)
 	}
 	f, err = net.Dial("tcp", b.proxy.Forwards()[1].String())
-	if err != nil {
-		t.Fatal(err)
+	if err == nil { // else the reset was quicker
+		defer f.Close()
+		_, err = f.Read(make([]byte, 1))
 	}
-	defer f.Close()
-	if _, err := f.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+	if !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("a forward to nobody: %v", err)
 	}
 }
