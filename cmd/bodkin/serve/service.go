@@ -108,14 +108,14 @@ func run(ctx context.Context, o *options, software string, out io.Writer) error 
 	done := make(chan error, 1)
 	work.Go(func() { done <- doors.serve() })
 
-	s.welcome(key, made, file)
-	if err := sdnotify.Tell(sdnotify.Ready, sdnotify.Status("waits at "+joined(s.listening))); err != nil {
-		s.log.Warn("the service manager", "problem", err.Error())
-	}
 	hangUp := make(chan os.Signal, 1)
 	signal.Reset(syscall.SIGHUP) // elsewhere it ends the program
 	signal.Notify(hangUp, syscall.SIGHUP)
 	defer signal.Stop(hangUp)
+	s.welcome(key, made, file)
+	if err := sdnotify.Tell(sdnotify.Ready, sdnotify.Status("waits at "+joined(s.listening))); err != nil {
+		s.log.Warn("the service manager", "problem", err.Error())
+	}
 	for running := true; running; {
 		select {
 		case <-hangUp:

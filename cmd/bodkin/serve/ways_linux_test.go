@@ -212,6 +212,39 @@ func TestStop(t *testing.T) {
 	}
 }
 
+// TestServiceManager: whoever started the server hears that it is ready, that it is alive
+// and that it ends; what makes others read their files anew ends nothing.
+func TestServiceManager(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "notify")
+	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manager.Close()
+	t.Setenv("NOTIFY_SOCKET", name)
+	t.Setenv("WATCHDOG_USEC", "100000")
+	r := start(t, nil)
+	hears := func(want string) {
+		t.Helper()
+		manager.SetReadDeadline(time.Now().Add(10 * time.Second))
+		for b := make([]byte, 1000); ; {
+			n, err := manager.Read(b)
+			if err != nil {
+				t.Fatalf("%s is not told: %v", want, err)
+			}
+			if strings.HasPrefix(string(b[:n]), want) {
+				return
+			}
+		}
+	}
+	hears("READY=1\nSTATUS=waits at 127.0.0.1:")
+	r.cmd.Process.Signal(syscall.SIGHUP)
+	eventually(t, "it says that there is nothing to reread", func() bool { return len(r.said("nothing to reread")) == 1 })
+	hears("WATCHDOG=1")
+	r.cmd.Process.Signal(syscall.SIGTERM)
+	hears("STOPPING=1")
+}
+
 // TestFirstStart: without a key there is one after the first start, and the log says what
 // to do with it; a Unix socket does as well.
 func TestFirstStart(t *testing.T) {
