@@ -182,6 +182,16 @@ func TestTunnelGone(t *testing.T) {
 	}
 }
 
+// TestWithoutTunnel: a command that goes on when the tunnel is gone has no network.
+func TestWithoutTunnel(t *testing.T) {
+	cmd := asUser(t, driver, "drive", "sh", "-c", "echo ready; while ls /sys/class/net/bodkin0 >/dev/null 2>&1; do sleep 0.02; done; ping -c 1 -W 1 198.51.100.10 2>&1; ls /sys/class/net; exit 8")
+	h := hold(t, cmd)
+	h.Process.Signal(syscall.SIGUSR1)
+	if says, status := h.rest(5 * time.Second); status != 8 || !strings.Contains(says, "Network is unreachable") || !strings.HasSuffix(says, "\nlo\n") {
+		t.Errorf("%q, status %d", says, status)
+	}
+}
+
 // TestLeftBehind: what a command leaves behind ends with it.
 func TestLeftBehind(t *testing.T) {
 	for _, d := range drivers {

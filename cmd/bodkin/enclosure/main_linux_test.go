@@ -151,6 +151,8 @@ func build() error {
 	}
 	do(serveWeb())
 	do(serveDNS())
+	// As systemd has it: what is mounted in one mount namespace shows in its copies.
+	mount("", "/", "", "", unix.MS_REC|unix.MS_SHARED)
 	return errors.Join(errs...)
 }
 
@@ -302,6 +304,12 @@ func driveRun(s Settings, slow bool, command []string) (int, error) {
 	joined := make(chan error, 1)
 	go func() { joined <- tunnel.Join(joining, device, nat) }()
 	defer func() { end(); <-joined }()
+	breaks := make(chan os.Signal, 1)
+	signal.Notify(breaks, syscall.SIGUSR1)
+	go func() {
+		<-breaks // the tunnel, and the command shall go on
+		device.Close()
+	}()
 	s.Addrs, s.MTU, s.DNS = []netip.Prefix{inside4, inside6}, mtu, []netip.Addr{dns4, dns6}
 	if err := e.Set(s); err != nil {
 		return 0, err

@@ -1,6 +1,7 @@
 package enclosure
 
 import (
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -39,6 +40,14 @@ func TestPrograms(t *testing.T) {
 
 // TestRoot: root needs no user namespace, and stays root; what it writes into /etc is there.
 func TestRoot(t *testing.T) {
+	mounts := func() string {
+		b, err := os.ReadFile("/proc/self/mountinfo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	before := mounts()
 	cmd := exec.CommandContext(t.Context(), driver, "drive", "sh", "-c",
 		"curl -sS http://web.example/whoami && ping -c 1 -W 5 web.example && id -u && echo kept >/etc/kept && cat /etc/resolv.conf && ! ls /run/nscd/socket")
 	r := finish(t, cmd)
@@ -47,5 +56,8 @@ func TestRoot(t *testing.T) {
 	}
 	if out, err := exec.Command("cat", "/etc/kept").Output(); string(out) != "kept\n" {
 		t.Errorf("what root wrote into /etc: %q, %v", out, err)
+	}
+	if after := mounts(); after != before {
+		t.Errorf("mounts came out:\n%s\nbefore:\n%s", after, before)
 	}
 }
