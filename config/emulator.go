@@ -153,8 +153,10 @@ func (u *Up) checkEmulators() error {
 		return refuse("leave -L out: with --near "+near.String()+" programs connect to the far side by themselves", "-L is for --near socks")
 	case u.ForwardNear.Forward && near.Kind != Tun, u.ForwardFar.Forward && far.Kind != Tun:
 		return refuse("give that side tun", "--forward and --masquerade are about a kernel interface")
-	case len(u.Back) > 0 && (far.Kind != Tun || near.Kind == NAT):
-		return refuse("give both sides tun; with --near nat the prefixes after the target are the far side's", "--back is about routes of a far kernel interface")
+	case u.ForwardNear.Forward && far.Kind != Tun && (!u.ForwardNear.Masquerade || len(u.Back) == 0):
+		return refuse("--masquerade near --back 192.168.7.0/24 lets that network use the tunnel", "--forward near: --far %s knows this machine's address alone, and no network behind it", far)
+	case len(u.Back) > 0 && !u.ForwardNear.Masquerade && (far.Kind != Tun || near.Kind == NAT):
+		return refuse("give both sides tun, or --masquerade near; with --near nat the prefixes after the target are the far side's", "--back is about networks of this side that the far kernel routes here")
 	case u.Stand && far.Foreign():
 		return refuse("leave --stand out; --once is the contrary", "--far %s is dialled again anyway", far)
 	case near.Kind == Tun:

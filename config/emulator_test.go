@@ -64,6 +64,12 @@ func TestCheckEmulators(t *testing.T) {
 	if err := good.Check(); err != nil {
 		t.Fatal(err)
 	}
+	more := []netip.Prefix{netip.MustParsePrefix("192.168.7.0/24")}
+	friends := good
+	friends.Near, friends.Far, friends.Back, friends.ForwardNear = Emulator{}, Emulator{Kind: NAT}, more, Forwarding{true, true}
+	if err := friends.Check(); err != nil {
+		t.Error(err)
+	}
 	for what, change := range map[string]func(*Up){
 		"far binary of none":     func(u *Up) { u.Near, u.Far, u.FarBinary = Emulator{}, Emulator{Kind: SLiRP}, "x" },
 		"record what is not PPP": func(u *Up) { u.Record = "x" },
@@ -72,6 +78,13 @@ func TestCheckEmulators(t *testing.T) {
 		"resolver here":          func(u *Up) { u.DNS.Domains = []string{"corp.example"} },
 		"routes of our pppd":     func(u *Up) { u.Near, u.AllowHost = Emulator{Kind: PPPD}, false },
 		"routes of the far pppd": func(u *Up) { u.Far = Emulator{Kind: PPPD} },
+		"back from nowhere":      func(u *Up) { u.Near, u.Far, u.Back = Emulator{}, Emulator{Kind: NAT}, more },
+		"forward what is unknown there": func(u *Up) {
+			u.Near, u.Far, u.Back, u.ForwardNear = Emulator{}, Emulator{Kind: NAT}, more, Forwarding{Forward: true}
+		},
+		"masquerade nobody": func(u *Up) {
+			u.Near, u.Far, u.ForwardNear = Emulator{}, Emulator{Kind: NAT}, Forwarding{true, true}
+		},
 	} {
 		u := good
 		change(&u)

@@ -62,7 +62,7 @@ func (r *request) roleFlags(cmd *cobra.Command) {
 	f.StringVar(&r.Name, "name", "bodkin0", "what to call the tunnel and its device")
 	f.StringVar(&r.near, "near", "tun", "this side's `EMULATOR`: tun, nat, socks, socks:PORT, pppd, slirp, 'pppd OPTIONS', 'slirp OPTIONS', 'cmd:...', 'tty:...'")
 	f.StringArrayVarP(&r.local, "local", "L", nil, "with --near socks: `WAY` out, [ADDR:]PORT:HOST:PORT, with udp: before it for datagrams (repeat for more)")
-	f.StringArrayVar(&r.back, "back", nil, "`CIDR` of this side that the far side's kernel interface routes here (repeat for more)")
+	f.StringArrayVar(&r.back, "back", nil, "`CIDR` of this side that the far side's kernel interface routes here, or, with --masquerade near, that uses the tunnel (repeat for more)")
 	f.BoolVar(&r.Once, "once", false, "do not dial again when the link to a foreign emulator dies")
 	f.StringVar(&r.Record, "record", "", "`FILE` that takes all octets of the link to a foreign emulator, for pppdump(8); passwords too")
 	f.BoolVar(&r.Plan, "plan", false, "print every change to the machine, and make none")
