@@ -109,10 +109,19 @@ func identifyFar(ctx context.Context, open bool) (c tls.Config, err error) {
 		if err != nil {
 			return err
 		}
-		_, err = clients.Check(peer, time.Now())
+		client, err := clients.Check(peer, time.Now())
+		if err == nil && bound(client) {
+			err = fmt.Errorf("%s binds the client of line %d to what only `bodkin serve` sees to", trust.ClientsFile, client.Line)
+		}
 		return err
 	}
 	return c, nil
+}
+
+// bound reports whether a client's line has options that this far half would have to keep
+// it to, and does not: then it is not let in at all.
+func bound(c trust.Client) bool {
+	return len(c.Allow)+len(c.Deny)+len(c.Address) > 0 || c.Flows > 0 || c.Rate > 0
 }
 
 // withPairing adds to an error of our own key how two machines are paired.

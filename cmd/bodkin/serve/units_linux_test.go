@@ -34,7 +34,7 @@ func TestUnits(t *testing.T) {
 	}
 	for key, want := range map[string]string{
 		"Type": "notify", "DynamicUser": "yes", "CapabilityBoundingSet": "", "NoNewPrivileges": "yes", "ProtectSystem": "strict",
-		"StateDirectory": "bodkin", "Environment": "XDG_CONFIG_HOME=%S", "RuntimeDirectory": "bodkin-serve", "RuntimeDirectoryMode": "0700",
+		"StateDirectory": "bodkin-serve", "Environment": "XDG_CONFIG_HOME=%S/bodkin-serve", "RuntimeDirectory": "bodkin-serve", "RuntimeDirectoryMode": "0700",
 		"ListenStream": "443", "ExecStart": self + " serve", "WatchdogSec": "60",
 	} {
 		if got, ok := has[key]; !ok || got != want {
