@@ -41,6 +41,9 @@ func (n *near) hello() native.Hello {
 		// One address of IPv4 is all that IPCP can hand on.
 		h.Networks = h.Networks[:1]
 	}
+	if n.config.Target.Scheme == config.Served {
+		h.Networks = nil // the client's own NAT has said already what it gives
+	}
 	if n.config.Near.Foreign() {
 		h.Receives.MTU = pppMTU
 	}

@@ -5,7 +5,10 @@
 // config, checks it, and puts together a carrier, a link, an endpoint at each
 // side and the host's settings. The tunnel is here, one part of it in each file:
 //
-//	main.go, command.go    arguments -> config
+//	main.go, command.go,
+//	upcommand.go,
+//	execcommand.go,
+//	request.go             arguments -> config
 //	voice.go               all that is said of a tunnel
 //	up.go, layers.go       the near side, layer by layer
 //	login.go               the far side reached by ssh
@@ -14,11 +17,16 @@
 //	farinside.go           the far side
 //	pipe.go                the way to it, alone
 //	control.go             status and down: a running tunnel answers
+//	proxy.go, enclosed.go  this side without root: a proxy, a command's own network
 //	emulator.go, link.go,
 //	program.go             other emulators than ours, on either side
 //
 // What does not need the tunnel has a room of its own, which knows nothing of it:
 //
+//	serve/                 the server, on one port, for all clients
+//	farside/               what a far half and a server have in common
+//	enclosure/             a command whose only network is a tunnel
+//	profile/, service/     command lines with names, and units that run them
 //	standin/               in the place of pppd and slirp: ppp, slirp
 //	cotty/                 two programs, each on a terminal of its own
 //	chat/                  in the place of chat(8)
@@ -28,6 +36,7 @@
 //	secret/                where passwords come from
 //	privilege/             the only privileged process, and how it is asked
 //	report/                errors with a layer, a hint and an exit status
+//	sdnotify/              what a service manager is told
 //	detach/                a command that stays when the shell has its prompt back
 //	addresses/             where the addresses inside a tunnel lie
 //	footprint/             how much of the machine a side may take
@@ -47,7 +56,11 @@ import (
 
 func main() {
 	actByName()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup(1) leaves it
+		ends = append(ends, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }

@@ -77,10 +77,9 @@ Without --listen it listens at :443, or at what systemd hands over.`,
   bodkin serve kick laptop
   bodkin up served:laptop 192.168.7.0/24`,
 		Args: cobra.NoArgs,
+		// What a profile says is checked by this alone: it touches nothing.
+		PreRunE: func(*cobra.Command, []string) error { return o.check() },
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := o.check(); err != nil {
-				return err
-			}
 			return run(cmd.Context(), &o, software, cmd.ErrOrStderr())
 		},
 	}
