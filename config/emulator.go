@@ -93,7 +93,7 @@ func parseSocks(flag, s string) (Emulator, error) {
 // or slirp with options of their own, or after "cmd:" or "tty:" the command line
 // of a program that speaks PPP on standard input and output, or on a terminal.
 func ParseEmulator(flag, s string) (Emulator, error) {
-	const hint = `there are tun, nat, socks (near), pppd, slirp, 'pppd OPTIONS', 'slirp OPTIONS', 'cmd:PROGRAM ARGUMENTS', and 'tty:PROGRAM ARGUMENTS' for one that wants a terminal`
+	const hint = `there are tun, nat, socks, pppd, slirp, 'pppd OPTIONS', 'slirp OPTIONS', 'cmd:PROGRAM ARGUMENTS', and 'tty:PROGRAM ARGUMENTS' for one that wants a terminal`
 	name, options, more := strings.Cut(s, " ")
 	var e Emulator
 	switch {
@@ -102,7 +102,7 @@ func ParseEmulator(flag, s string) (Emulator, error) {
 	case s == "tun":
 	case s == "nat":
 		e.Kind = NAT
-	case s == "socks" && flag == "--near", strings.HasPrefix(s, "socks:") && flag == "--near":
+	case s == "socks", strings.HasPrefix(s, "socks:"):
 		return parseSocks(flag, s)
 	case s == "slirp":
 		e = Emulator{Kind: SLiRP, Command: usualSLiRP, Terminal: true}
@@ -157,6 +157,8 @@ func (u *Up) checkEmulators() error {
 		return refuse("--masquerade near --back 192.168.7.0/24 lets that network use the tunnel", "--forward near: --far %s knows this machine's address alone, and no network behind it", far)
 	case len(u.Back) > 0 && !u.ForwardNear.Masquerade && (far.Kind != Tun || near.Kind == NAT):
 		return refuse("give both sides tun, or --masquerade near; with --near nat the prefixes after the target are the far side's", "--back is about networks of this side that the far kernel routes here")
+	case far.Kind == Socks && near.Kind != NAT:
+		return refuse("--near nat --far socks lets programs there use this side's network by a proxy", "--far socks with --near %s", near)
 	case u.Stand && far.Foreign():
 		return refuse("leave --stand out; --once is the contrary", "--far %s is dialled again anyway", far)
 	case near.Kind == Tun:
@@ -169,7 +171,7 @@ func (u *Up) checkEmulators() error {
 		return refuse("leave --dns out", "--dns is about this machine, and --near %s changes nothing of it", near)
 	case len(u.Routes) > 0 && near.Reaches():
 		return refuse("pppd makes routes by its own options and its ip-up script", "--near %s: prefixes are routed where bodkin makes the interface", near)
-	case len(u.Routes) > 0 && far.Kind != Tun:
+	case len(u.Routes) > 0 && far.Kind != Tun && far.Kind != Socks:
 		return refuse("the far side makes its own routes, as pppd does by its options and its ip-up script", "prefixes for the far side need --far tun")
 	}
 	return nil

@@ -31,7 +31,7 @@ func TestParseEmulator(t *testing.T) {
 			t.Errorf("%s %s: %+v, called %s, %v", c.flag, c.in, got, got, err)
 		}
 	}
-	for _, in := range []string{"", "kernel", "cmd:", "tty:  ", "pppd\nrm", "sshd -D", "NAT", "socks"} {
+	for _, in := range []string{"", "kernel", "cmd:", "tty:  ", "pppd\nrm", "sshd -D", "NAT", "socks:x"} {
 		if got, err := ParseEmulator("--far", in); err == nil {
 			t.Errorf("%q: taken for %+v", in, got)
 		}

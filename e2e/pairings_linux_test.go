@@ -37,6 +37,7 @@ var pairings = []pairing{
 	{"tun", "nat"},
 	{"tun", "tun"},
 	{"nat", "tun"},
+	{"nat", "socks"},
 	{"socks", "nat"},
 	{"socks", "tun"},
 }
@@ -76,12 +77,12 @@ var bearers = []bearer{
 		name:    "tls",
 		prepare: func(w *world) { w.pairBoth("home"); w.serve() },
 		wait: func(w *world, p pairing) {
-			if p.far == "tun" { // which the server has no privilege to make
-				w.farWaitsAs("root")
+			if p.far != "nat" { // which the server has no privilege to make, or no mind to
+				w.farWaitsAs(p.account())
 			}
 		},
 		way: func(p pairing) []string {
-			if p.far == "tun" {
+			if p.far != "nat" {
 				return []string{"--known-as", "home", overTLS}
 			}
 			return []string{"--known-as", "home", fmt.Sprintf("tls://gw:%d", servePort)}
@@ -92,7 +93,7 @@ var bearers = []bearer{
 		prepare: func(w *world) { w.pair("home"); w.serve() },
 		way:     func(pairing) []string { return []string{"--known-as", "home", fmt.Sprintf("wss://gw:%d", servePort)} },
 		lacks: func(p pairing) string {
-			if p.far == "tun" && p.near != "nat" {
+			if p.far == "tun" && p.near != "nat" || p.far == "socks" {
 				return "the far side"
 			}
 			return ""
@@ -190,7 +191,7 @@ func (w *world) tryPairing(s side, b bearer, p pairing) {
 	}
 
 	near := user{machine: w.Laptop, proxied: p.near == "socks"}
-	far := user{machine: w.Gateway, resolver: innerResolver}
+	far := user{machine: w.Gateway, resolver: innerResolver, proxied: p.far == "socks"}
 	switch {
 	case p.near == "nat":
 		w.uses(far, s.here)
@@ -204,7 +205,7 @@ func (w *world) tryPairing(s side, b bearer, p pairing) {
 			w.usesHost(far, w.Laptop, innerNear)
 		}
 	}
-	if !letsIn(p.near) || !letsIn(p.far) {
+	if (!letsIn(p.near) || !letsIn(p.far)) && p.far != "socks" { // there is no interface then to come out of
 		w.oneWay(p)
 	}
 
@@ -290,8 +291,8 @@ func TestPairingsThatCannotBe(t *testing.T) {
 		{"slirp", "slirp", []string{"both are NATs"}},
 		{"socks", "slirp", []string{"--near socks goes with bodkin's own far half"}},
 		{"socks", "pppd", []string{"--near socks goes with bodkin's own far half"}},
-		{"tun", "socks", []string{`--far "socks"`}},
-		{"nat", "socks", []string{`--far "socks"`}},
+		{"tun", "socks", []string{"--far socks", "--near nat"}},
+		{"socks", "socks", []string{"--far socks", "--near nat"}},
 	} {
 		for _, target := range targets {
 			if (row.far == "slirp" || row.far == "pppd") && target != "me@gw" {

@@ -63,6 +63,10 @@ func (n *near) hello() native.Hello {
 			h.Asks |= native.AskMasquerade
 		}
 	}
+	if n.config.Far.Kind == config.Socks {
+		h.Asks |= native.AskProxy
+		h.Proxy = n.config.Far.Listen
+	}
 	if n.config.Far.Kind == config.NAT {
 		if n.config.AllowHost {
 			h.Asks |= native.AskHost

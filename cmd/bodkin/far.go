@@ -14,6 +14,7 @@ import (
 	"github.com/bodkin-net/bodkin/cmd/bodkin/farside"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/footprint"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/privilege"
+	"github.com/bodkin-net/bodkin/endpoint/socks"
 	"github.com/bodkin-net/bodkin/endpoint/tun"
 	"github.com/bodkin-net/bodkin/endpoint/usernat"
 	"github.com/bodkin-net/bodkin/host"
@@ -40,7 +41,7 @@ type farHalf struct {
 
 // granted is what a near half may have that started this far half, or that was let in
 // by its key: all there is, for whoever may log in may do more.
-const granted = native.AskHost | native.AskLinkLocal | native.AskKernel | native.AskForward | native.AskMasquerade | native.AskWaysIn
+const granted = native.AskHost | native.AskLinkLocal | native.AskKernel | native.AskForward | native.AskMasquerade | native.AskWaysIn | native.AskProxy
 
 // run carries packets between the stream and this side's emulator until the peer
 // ends it.
@@ -54,6 +55,8 @@ func (f *farHalf) run(ctx context.Context) error {
 		switch {
 		case asked && !kernel:
 			return mine, errors.New("the far side's own settings give a userspace NAT, and no kernel interface")
+		case peer.Asks&f.grant&native.AskProxy != 0 && peer.Emulator == native.EmulatorNAT:
+			mine, port, err = f.proxyPort(peer)
 		case !kernel && peer.Emulator == native.EmulatorNAT:
 			return mine, errors.New("both sides are NATs that programs connect out of, and there is nobody to connect")
 		case kernel:
@@ -95,6 +98,23 @@ func (f *farHalf) natPort(peer native.Hello) (native.Hello, tunnel.Port, error) 
 		return mine, nil, err // and no Port that is a nil *NAT
 	}
 	return mine, nat, nil
+}
+
+// proxyPort makes a proxy for this side's programs, who connect out by a peer that is a
+// NAT, and the hello that says so.
+func (f *farHalf) proxyPort(peer native.Hello) (native.Hello, tunnel.Port, error) {
+	mine := native.Hello{Software: software(), Emulator: native.EmulatorKernel}
+	p, err := socks.New(socks.Config{
+		Listen: []netip.AddrPort{peer.Proxy}, Public: !peer.Proxy.Addr().IsLoopback(),
+		Local: peer.Yours, DNS: peer.DNS, MTU: peer.Receives.MTU, Routes: peer.Routes,
+	})
+	if err != nil {
+		return mine, nil, err
+	}
+	for _, at := range p.Addr() {
+		mine.Notes = append(mine.Notes, fmt.Sprintf("programs there find the proxy at %v", at))
+	}
+	return mine, p, nil
 }
 
 // kernelPort makes a kernel interface, and the hello that says so. A peer that is a

@@ -226,6 +226,9 @@ func (n *near) openLink(ctx context.Context) (err error) {
 		s.Carrier, s.Line = n.course.text, n.course.line
 		s.Encrypted, s.Authenticated = n.course.encrypted, n.course.authenticated
 		s.Far, s.FarHalf = first.peer.Emulator.String(), first.peer.Software
+		if n.config.Far.Kind == config.Socks {
+			s.Far = n.config.Far.String()
+		}
 		s.Addresses, s.MTU = agreed.Local, agreed.MTU
 		s.Warnings = append(s.Warnings, first.peer.Notes...)
 	})
@@ -258,6 +261,8 @@ func (n *near) openNative(ctx context.Context) (nativeLink, tunnel.Agreed, error
 		case report.HintOf(err) != "":
 		case mine.Asks&native.AskKernel != 0:
 			err = report.At(report.Link, err, "the far side's kernel interface needs root there: log in as root, or let the account use /dev/net/tun; --far nat needs nothing")
+		case mine.Asks&native.AskProxy != 0:
+			err = report.At(report.Link, err, "the far side's programs get a proxy from a far half that a login starts; at `bodkin serve` stand with --far tun, and `bodkin up served:NAME --near socks` on its machine makes one")
 		case carrier.IsClosed(err):
 			err = report.At(report.Link, err, hintAgain)
 		}

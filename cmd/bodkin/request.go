@@ -41,7 +41,7 @@ func (r *request) wayFlags(cmd *cobra.Command) {
 func (r *request) farFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringArrayVar(&r.dns, "dns", []string{"auto"}, "names: auto, off, the `ADDR`ess of a resolver, DOMAIN=far or DOMAIN=ADDR for some names only (repeat for more)")
-	f.StringVar(&r.far, "far", "nat", "the far side's `EMULATOR`: tun, nat, pppd, slirp, 'pppd OPTIONS', 'slirp OPTIONS', 'cmd:...', 'tty:...'; nothing of bodkin's is put there for a foreign one")
+	f.StringVar(&r.far, "far", "nat", "the far side's `EMULATOR`: tun, nat, socks, pppd, slirp, 'pppd OPTIONS', 'slirp OPTIONS', 'cmd:...', 'tty:...'; nothing of bodkin's is put there for a foreign one")
 	f.StringArrayVarP(&r.waysIn, "redirect", "R", nil, "`WAY` in past a NAT, at the side that is one: PORT, [ADDR:]PORT:HOST:PORT, with udp: before it for datagrams; on loopback unless said (repeat for more)")
 	f.StringArrayVar(&r.forward, "forward", nil, "let the kernel of a `SIDE` with tun, near or far, pass packets on between the tunnel and its networks")
 	f.StringArrayVar(&r.masquerade, "masquerade", nil, "the same, under that `SIDE`'s own address")
@@ -67,11 +67,11 @@ func (r *request) roleFlags(cmd *cobra.Command) {
 	f.StringVar(&r.Record, "record", "", "`FILE` that takes all octets of the link to a foreign emulator, for pppdump(8); passwords too")
 	f.BoolVar(&r.Plan, "plan", false, "print every change to the machine, and make none")
 	f.BoolVarP(&r.Detach, "detach", "d", false, "return once the tunnel carries packets, and let it run")
-	complete(cmd, "near", append([]string{"socks"}, emulatorWords...)...)
+	complete(cmd, "near", emulatorWords...)
 }
 
 // emulatorWords are how what --near and --far take begins.
-var emulatorWords = []string{"tun", "nat", "pppd", "slirp", "cmd:", "tty:"}
+var emulatorWords = []string{"tun", "nat", "socks", "pppd", "slirp", "cmd:", "tty:"}
 
 // complete has the shell offer words for a flag.
 func complete(cmd *cobra.Command, flag string, words ...string) {

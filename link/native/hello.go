@@ -44,6 +44,7 @@ type Hello struct {
 	Routes   []netip.Prefix // what the receiver may reach through the sender, at most 64
 	Wants    []netip.Prefix // what the sender would have the receiver's kernel forward to, at most 64
 	WaysIn   []WayIn        // what the receiver, a NAT, is asked to listen for, at most 32
+	Proxy    netip.AddrPort // where the receiver is asked to have a proxy for its programs
 }
 
 // A WayIn is what a side asks of a peer that is a NAT: whoever connects to Listen on the
@@ -65,9 +66,10 @@ const (
 	AskForward                     // that the kernel there passes packets on to its networks
 	AskMasquerade                  // and under its own address
 	AskWaysIn                      // that the NAT listens for the WaysIn
+	AskProxy                       // a proxy at Proxy, instead of a NAT
 )
 
-const knownAsks = AskHost | AskLinkLocal | AskKernel | AskForward | AskMasquerade | AskWaysIn
+const knownAsks = AskHost | AskLinkLocal | AskKernel | AskForward | AskMasquerade | AskWaysIn | AskProxy
 
 // Tags of a HELLO's fields (spec.md, section 3).
 const (
@@ -83,6 +85,7 @@ const (
 	tagRoute    = 10
 	tagWayIn    = 11
 	tagWants    = 12
+	tagProxy    = 13
 )
 
 // Bounds of a HELLO (spec.md, section 3).
@@ -133,6 +136,9 @@ func (h Hello) append(dst []byte) []byte {
 	}
 	for _, w := range h.WaysIn[:min(len(h.WaysIn), waysInMax)] {
 		field(tagWayIn, w.append(nil))
+	}
+	if h.Proxy.IsValid() {
+		field(tagProxy, appendPlace(nil, h.Proxy))
 	}
 	return append(appendHeader(dst, frameHello, len(payload)), payload...)
 }
@@ -247,6 +253,12 @@ func (h *Hello) set(tag uint16, v []byte) error {
 			return bad("not a protocol, a place to listen and a place inside, or too many")
 		}
 		h.WaysIn = append(h.WaysIn, w)
+	case tagProxy:
+		at, rest, ok := cutPlace(v)
+		if !ok || len(rest) > 0 {
+			return bad("not a place to listen")
+		}
+		h.Proxy = at
 	}
 	return nil
 }
@@ -257,13 +269,27 @@ func (w WayIn) append(dst []byte) []byte {
 	if w.UDP {
 		protocol = protocolUDP
 	}
-	dst = append(dst, protocol)
-	for _, a := range []netip.AddrPort{w.Listen, w.To} {
-		address := a.Addr().AsSlice()
-		dst = append(append(dst, byte(len(address))), address...)
-		dst = binary.BigEndian.AppendUint16(dst, a.Port())
+	return appendPlace(appendPlace(append(dst, protocol), w.Listen), w.To)
+}
+
+// appendPlace appends an address and port to dst: the address's length, it, the port.
+func appendPlace(dst []byte, a netip.AddrPort) []byte {
+	address := a.Addr().AsSlice()
+	dst = append(append(dst, byte(len(address))), address...)
+	return binary.BigEndian.AppendUint16(dst, a.Port())
+}
+
+// cutPlace reads what appendPlace wrote, and returns what follows it.
+func cutPlace(v []byte) (a netip.AddrPort, rest []byte, ok bool) {
+	if len(v) == 0 || len(v) < 1+int(v[0])+2 {
+		return a, nil, false
 	}
-	return dst
+	address, ok := netip.AddrFromSlice(v[1 : 1+v[0]])
+	if !ok || address.Is4In6() {
+		return a, nil, false
+	}
+	v = v[1+v[0]:]
+	return netip.AddrPortFrom(address, binary.BigEndian.Uint16(v)), v[2:], true
 }
 
 // The protocols of a WayIn, by their numbers in IP.
@@ -278,19 +304,10 @@ func parseWayIn(v []byte) (w WayIn, ok bool) {
 		return w, false
 	}
 	w.UDP = v[0] == protocolUDP
-	v = v[1:]
-	for _, a := range []*netip.AddrPort{&w.Listen, &w.To} {
-		if len(v) == 0 || len(v) < 1+int(v[0])+2 {
-			return w, false
-		}
-		address, ok := netip.AddrFromSlice(v[1 : 1+v[0]])
-		if !ok || address.Is4In6() {
-			return w, false
-		}
-		v = v[1+v[0]:]
-		*a, v = netip.AddrPortFrom(address, binary.BigEndian.Uint16(v)), v[2:]
+	if w.Listen, v, ok = cutPlace(v[1:]); ok {
+		w.To, v, ok = cutPlace(v)
 	}
-	return w, len(v) == 0 && w.To.Port() != 0
+	return w, ok && len(v) == 0 && w.To.Port() != 0
 }
 
 // parsePrefix reads an address followed by an octet of prefix length.

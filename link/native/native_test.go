@@ -120,6 +120,7 @@ var (
 		Notes:    []string{"ping is not permitted here"},
 		Routes:   []netip.Prefix{netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("2001:db8::/32")},
 		Wants:    []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
+		Proxy:    netip.MustParseAddrPort("127.0.0.1:1080"),
 		WaysIn: []WayIn{
 			{Listen: netip.MustParseAddrPort("127.0.0.1:8080"), To: netip.MustParseAddrPort("10.0.2.15:80")},
 			{UDP: true, Listen: netip.MustParseAddrPort("[::1]:0"), To: netip.MustParseAddrPort("[::]:53")},

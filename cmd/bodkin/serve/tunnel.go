@@ -31,6 +31,8 @@ func (s *service) openTunnel(ctx context.Context, session *server.Session, strea
 		switch {
 		case errors.As(context.Cause(ctx), &ended):
 			err = errors.New(ended.Text)
+		case peer.Asks&native.AskProxy != 0:
+			err = errors.New("this server makes no proxy for its machine's programs")
 		case peer.Emulator == native.EmulatorNAT:
 			mine, stands, err = s.standing(client, peer)
 		case peer.Asks&native.AskKernel != 0:
