@@ -66,6 +66,7 @@ bench:
 	$(MAKE) bodkin
 	$(call as_root)$(GO) run ./bench $(BENCHFLAGS)
 	$(GO) test -run '^$$' -bench . ./link/ppp/hdlc
+	$(GO) test -run '^$$' -bench Load -benchtime 1x ./cmd/bodkin/serve
 
 .PHONY: fuzz
 fuzz:
