@@ -58,7 +58,7 @@ demo:
 .PHONY: test
 test:
 	@scripts/setup build test
-	$(call as_root)$(GO) test -count=1 -p 2 -timeout 20m $(TESTFLAGS) ./...
+	$(call as_root)$(GO) test -count=1 -p 2 -timeout 25m $(TESTFLAGS) ./...
 
 .PHONY: bench
 bench:
