@@ -156,11 +156,6 @@ var failures = []struct {
 		status: 17, layer: "routes", reason: "no space left on device", hint: "",
 	},
 	{
-		name:   "some names only, where resolv.conf is all there is",
-		args:   []string{"--dns", "corp.example", "me@gw", "10.20.0.0/24"},
-		status: 18, layer: "dns", reason: "resolv.conf cannot send only some domains", hint: "systemd-resolved",
-	},
-	{
 		name: "no privilege",
 		arrange: func(w *world) {
 			err := w.Laptop.Do(func() error { return os.Remove("/etc/sudoers.d/me") })

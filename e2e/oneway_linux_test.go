@@ -74,6 +74,9 @@ func (w *world) onlyEchoes(m *lab.Machine, came *lab.Capture) {
 // comes, and what does must end in it.
 func (w *world) scanProxied(from *lab.Machine, inner network) {
 	w.t.Helper()
+	w.eventually("the programs' connections to the proxy have ended", func() bool {
+		return w.on(w.Laptop, "root", "ss", "-Htn", "sport", "=", "1080", "or", "dport", "=", "1080").out == ""
+	})
 	listens := w.on(w.Laptop, "root", "ss", "-Hltun").out
 	cable := w.capture(w.Laptop, "lo")
 	for _, to := range []netip.Addr{inner.four, inner.six} {

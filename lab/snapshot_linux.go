@@ -17,6 +17,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// snapshotTries is how often a part is described if something of it goes meanwhile, for
+// that takes several questions: more than what a tunnel takes with it.
+const snapshotTries = 8
+
 // Snapshot describes the machine's network as text, the same for the same state:
 // devices, addresses, rules, the routes of all tables, nftables, the sysctls of
 // every device and /etc/resolv.conf in type, mode, owner and content. Counters,
@@ -35,6 +39,9 @@ func (m *Machine) Snapshot() (string, error) {
 		{"resolv.conf", m.resolvLines},
 	} {
 		lines, err := part.lines()
+		for again := 1; again < snapshotTries && errors.Is(err, fs.ErrNotExist); again++ {
+			lines, err = part.lines()
+		}
 		if err != nil {
 			return "", fmt.Errorf("lab: %s: describing %s: %w", m.Name, part.title, err)
 		}
