@@ -92,7 +92,14 @@ var kinds = []kind{
 			return []string{FormatExpiry(c.Expires)}
 		}},
 	{"from", "192.0.2.0/24", true,
-		func(c *Client, value string) error { return add(&c.From, value, ParseFrom) },
+		func(c *Client, value string) error { // a list, as OpenSSH has it
+			for part := range strings.SplitSeq(value, ",") {
+				if err := add(&c.From, part, ParseFrom); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
 		func(c Client) []string { return texts(c.From, formatPrefix) }},
 	{"name", "laptop", false,
 		func(c *Client, value string) (err error) { c.Name, err = ParseName(value); return err },

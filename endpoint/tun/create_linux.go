@@ -44,7 +44,7 @@ func create(fd int, name string) (string, error) {
 		if errors.Is(err, unix.EBUSY) {
 			return "", fmt.Errorf("tun: device %s: in use by another program: %w", name, err)
 		}
-		return "", fmt.Errorf("tun: creating device %s: %w", name, err)
+		return "", fmt.Errorf("tun: creating a device: %w", err)
 	}
 	if err := unix.IoctlSetPointerInt(fd, unix.TUNSETVNETHDRSZ, vnetHeaderLen); err != nil {
 		return "", fmt.Errorf("tun: device %s: header size: %w", name, err)

@@ -124,6 +124,14 @@ func (l live) run() {
 	began := time.Now()
 	link, err := Open(l.ctx, p.stream, c)
 	var failed *Error
+	for tries := 1; errors.As(err, &failed) && failed.Kind == Loop && tries < 3; tries++ {
+		// The guest's terminal echoes until its pppd makes it raw, which may take
+		// longer than we have patience with an echo.
+		recording.Reset()
+		c.Rand = liveRand(l.name)
+		p, began = l.start(), time.Now()
+		link, err = Open(l.ctx, p.stream, c)
+	}
 	switch {
 	case l.fails == 0 && err != nil:
 		l.Fatalf("it did not come up: %v\n%s", err, p.log())
