@@ -93,6 +93,7 @@ func TestStanding(t *testing.T) {
 		t.Errorf("before it is there: %v", err)
 	}
 	first := r.stand(k, standingHello())
+	eventually(t, "it stands", func() bool { return strings.Contains(r.bodkin("status"), "stands") })
 	r.must(plain, usualHello())
 	if out := r.bodkin("status"); strings.Count(out, "stands") != 1 {
 		t.Errorf("status says %q", out)
@@ -126,6 +127,7 @@ func TestStanding(t *testing.T) {
 		t.Errorf("while it is away: %v", err)
 	}
 	second := r.stand(k, standingHello())
+	eventually(t, "it stands again", func() bool { return strings.Contains(r.bodkin("status"), "stands") })
 	if kind, _, err := u.roundTrip(u.self(), far, 3); kind != 0 || err != nil {
 		t.Fatalf("a ping after it came back: %d, %v", kind, err)
 	}
