@@ -263,7 +263,7 @@ func (n *near) openNative(ctx context.Context) (nativeLink, tunnel.Agreed, error
 			err = report.At(report.Link, err, "the far side's kernel interface needs root there: log in as root, or let the account use /dev/net/tun; --far nat needs nothing")
 		case mine.Asks&native.AskProxy != 0:
 			err = report.At(report.Link, err, "the far side's programs get a proxy from a far half that a login starts; at `bodkin serve` stand with --far tun, and `bodkin up served:NAME --near socks` on its machine makes one")
-		case carrier.IsClosed(err):
+		case carrier.IsClosed(err), errors.Is(err, io.ErrUnexpectedEOF):
 			err = report.At(report.Link, err, hintAgain)
 		}
 		return nativeLink{}, agreed, err
