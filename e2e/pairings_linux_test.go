@@ -123,10 +123,8 @@ func (p pairing) account() string {
 
 func (p pairing) String() string { return p.near + " here, " + p.far + " there" }
 
-// reaches says whether a side's programs connect out through the tunnel, and letsIn
-// whether they are reached through it.
-func reaches(emulator string) bool { return emulator != "nat" }
-func letsIn(emulator string) bool  { return emulator == "tun" }
+// letsIn says whether a side's programs are reached through the tunnel.
+func letsIn(emulator string) bool { return emulator == "tun" }
 
 // TestPairings has every pair of emulators carry for whom it should, and nothing for
 // whom it should not, by every carrier, and wherever the firewall is.

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -311,7 +312,7 @@ func TestStrangers(t *testing.T) {
 		h := serve(t)
 		stranger(t, h, c.octets...)
 		err := h.end(1)
-		if !errors.Is(err, ErrNoLogin) || !strings.Contains(err.Error(), c.want) || len(err.Error()) > 400 || strings.ContainsAny(err.Error(), "\x1b\x9b\n") {
+		if !errors.Is(err, ErrNoLogin) || !strings.Contains(err.Error(), c.want) || len(err.Error()) > 400 || strings.ContainsAny(err.Error(), "\x1b\u009b\n") || !utf8.ValidString(err.Error()) {
 			t.Errorf("%s: %v; want %q", c.about, err, c.want)
 		}
 	}
