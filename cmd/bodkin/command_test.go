@@ -135,25 +135,6 @@ func TestControl(t *testing.T) {
 	}
 }
 
-// TestPrivateDir: a directory that others may enter, or that is none, is not used.
-func TestPrivateDir(t *testing.T) {
-	base := t.TempDir()
-	open, link, file := filepath.Join(base, "open"), filepath.Join(base, "link"), filepath.Join(base, "file")
-	if err := errors.Join(os.Mkdir(open, 0o700), os.Chmod(open, 0o755), os.Symlink(t.TempDir(), link), os.WriteFile(file, nil, 0o600)); err != nil {
-		t.Fatal(err)
-	}
-	for _, dir := range []string{open, link, file} {
-		if privateDir(dir) == nil {
-			t.Errorf("%s was taken", dir)
-		}
-	}
-	for range 2 {
-		if err := privateDir(filepath.Join(base, "new")); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
 func TestChooseNetworks(t *testing.T) {
 	got, err := chooseNetworks([]netip.Prefix{netip.MustParsePrefix("10.0.0.0/16"), netip.MustParsePrefix("fd62:6f64:6b69::/64")})
 	if err != nil {

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/bodkin-net/bodkin/cmd/bodkin/private"
 )
 
 // A Status is what a running tunnel says of itself; its JSON is what `bodkin
@@ -82,54 +84,16 @@ const (
 )
 
 // runtimeDir is where the present user's tunnels have their sockets.
-func runtimeDir() string {
-	if os.Geteuid() == 0 {
-		return "/run/bodkin"
-	}
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "bodkin")
-	}
-	if dir := fmt.Sprintf("/run/user/%d", os.Getuid()); isDir(dir) {
-		return filepath.Join(dir, "bodkin")
-	}
-	return filepath.Join(os.TempDir(), fmt.Sprintf("bodkin-%d", os.Getuid()))
-}
-
-func isDir(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.IsDir()
-}
-
-// privateDir makes dir, or finds that it is the user's own and closed to others.
-func privateDir(dir string) error {
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return err
-	}
-	info, err := os.Lstat(dir)
-	if err != nil {
-		return err
-	}
-	if !info.IsDir() || info.Mode().Perm()&0o077 != 0 || !ownedByUs(info) {
-		return fmt.Errorf("%s: not a directory of this user's alone", dir)
-	}
-	return nil
-}
+func runtimeDir() string { return private.Runtime("bodkin") }
 
 // listenControl opens the control socket of a tunnel. A socket that nobody
 // answers is left over from a killed one and replaced.
 func listenControl(name string, status func() Status, down context.CancelCauseFunc) (*control, error) {
-	dir := runtimeDir()
-	if err := privateDir(dir); err != nil {
-		return nil, err
-	}
-	path := filepath.Join(dir, name+".sock")
-	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
-		conn.Close()
+	listener, err := private.Listen(filepath.Join(runtimeDir(), name+".sock"))
+	switch {
+	case errors.Is(err, private.ErrAnswered):
 		return nil, fmt.Errorf("a tunnel called %s is up already", name)
-	}
-	os.Remove(path)
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
+	case err != nil:
 		return nil, err
 	}
 	c := &control{listener: listener, status: status, down: down, gone: make(chan struct{})}

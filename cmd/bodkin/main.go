@@ -38,6 +38,7 @@
 //	report/                errors with a layer, a hint and an exit status
 //	sdnotify/              what a service manager is told
 //	detach/                a command that stays when the shell has its prompt back
+//	private/               sockets in directories of one user's alone
 //	addresses/             where the addresses inside a tunnel lie
 //	footprint/             how much of the machine a side may take
 package main

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/bodkin-net/bodkin/carrier"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/private"
 	"github.com/bodkin-net/bodkin/server"
 )
 
@@ -82,47 +83,25 @@ func directory() string {
 	if dir := os.Getenv("RUNTIME_DIRECTORY"); filepath.IsAbs(dir) { // systemd.exec(5)
 		return dir
 	}
-	if os.Geteuid() == 0 {
-		return serviceDir
-	}
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "bodkin-serve")
-	}
-	return filepath.Join(os.TempDir(), fmt.Sprintf("bodkin-serve-%d", os.Getuid()))
+	return private.Runtime(directoryName)
 }
 
-// serviceDir is that of root's, or of the service that systemd runs.
-const serviceDir = "/run/bodkin-serve"
-
-// privateDir makes dir, or finds that it is ours and closed to others.
-func privateDir(dir string) error {
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return err
-	}
-	info, err := os.Lstat(dir)
-	if err != nil {
-		return err
-	}
-	if !info.IsDir() || info.Mode().Perm()&0o077 != 0 || !ours(info) {
-		return fmt.Errorf("%s: it is not a directory of this user's alone", dir)
-	}
-	return nil
-}
+// directoryName is what it is called, and serviceDir that of root's, or of the service that
+// systemd runs: nobody but root makes one there.
+const (
+	directoryName = "bodkin-serve"
+	serviceDir    = "/run/bodkin-serve"
+)
 
 // listenControl opens the control socket. One that nobody answers is left over from a
 // killed server, and replaced.
 func listenControl(s *service, dir string) (*control, error) {
-	if err := privateDir(dir); err != nil {
-		return nil, err
-	}
 	path := filepath.Join(dir, socketName)
-	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
-		conn.Close()
+	l, err := private.Listen(path)
+	switch {
+	case errors.Is(err, private.ErrAnswered):
 		return nil, fmt.Errorf("another server of this user's runs already: it answers at %s", path)
-	}
-	os.Remove(path)
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
+	case err != nil:
 		return nil, err
 	}
 	return &control{service: s, listener: l}, nil

@@ -10,10 +10,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
 	"github.com/bodkin-net/bodkin/carrier"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/private"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 )
 
@@ -48,62 +50,43 @@ func Dial(ctx context.Context, name string) (carrier.Stream, error) {
 	return streamOf(conn), nil
 }
 
-// connect connects to the control socket of the present user's server. For root that may
-// be somebody else's: whoever called sudo, or, if just one server runs on this machine,
-// its owner.
+// connect connects to the control socket of the present user's server. For root that is
+// the service's, or that of whoever called sudo.
 func connect(ctx context.Context) (*net.UnixConn, error) {
-	conn, err := connectIn(ctx, directory())
-	if err != nil || conn != nil {
-		return conn, err
+	if os.Geteuid() != 0 {
+		return served(connectIn(ctx, directory(), os.Getuid()))
 	}
-	if os.Geteuid() == 0 {
-		if uid := os.Getenv("SUDO_UID"); uid != "" {
-			for _, dir := range userDirs(uid) {
-				if conn, err := connectIn(ctx, dir); err != nil || conn != nil {
-					return conn, err
-				}
-			}
-		}
-		return connectToOnly(ctx)
+	// systemd has given the directory to whoever runs the service.
+	conn, err := connectIn(ctx, directory(), anybody)
+	uid, bad := strconv.Atoi(os.Getenv("SUDO_UID"))
+	if err != nil || conn != nil || bad != nil {
+		return served(conn, err)
 	}
-	return nil, errNone
+	session, temporary := private.Of(directoryName, strconv.Itoa(uid))
+	if conn, err = connectIn(ctx, session, uid); err == nil && conn == nil {
+		conn, err = connectIn(ctx, temporary, uid)
+	}
+	return served(conn, err)
+}
+
+// served makes an error of it that there is no connection.
+func served(conn *net.UnixConn, err error) (*net.UnixConn, error) {
+	if err == nil && conn == nil {
+		return nil, errNone
+	}
+	return conn, err
 }
 
 var errNone = report.WithHint(errors.New("no server of this user's runs on this machine"), "`bodkin serve` runs one; what root or a service runs, root alone may ask")
 
-// userDirs are where a user's server may have its socket; uid "*" is everybody.
-func userDirs(uid string) []string {
-	return []string{filepath.Join("/run/user", uid, "bodkin-serve"), filepath.Join(os.TempDir(), "bodkin-serve-"+uid)}
-}
+// anybody, of a directory in one of root's own, may be its owner.
+const anybody = -1
 
-// connectToOnly connects to the only server of any user's.
-func connectToOnly(ctx context.Context) (only *net.UnixConn, err error) {
-	for _, pattern := range userDirs("*") {
-		dirs, _ := filepath.Glob(pattern)
-		for _, dir := range dirs {
-			conn, err := connectIn(ctx, dir)
-			switch {
-			case err != nil || conn == nil:
-				continue
-			case only != nil:
-				only.Close()
-				conn.Close()
-				return nil, report.WithHint(errors.New("servers of several users run on this machine"), "ask as the one whose it is: sudo -u NAME, or sudo from there")
-			}
-			only = conn
-		}
-	}
-	if only == nil {
-		return nil, errNone
-	}
-	return only, nil
-}
-
-// connectIn connects to the server that has its socket in dir, which is closed to all but
-// its owner. Without one there it returns neither.
-func connectIn(ctx context.Context, dir string) (*net.UnixConn, error) {
-	info, err := os.Lstat(dir)
-	if err != nil || !info.IsDir() || info.Mode().Perm()&0o077 != 0 {
+// connectIn connects to the server that has its socket in dir, if that is uid's and
+// closed to all others: whoever else made it there would get what goes to the client.
+// Without one there it returns neither.
+func connectIn(ctx context.Context, dir string, uid int) (*net.UnixConn, error) {
+	if uid != anybody && !private.Is(dir, uid) {
 		return nil, nil
 	}
 	var d net.Dialer
