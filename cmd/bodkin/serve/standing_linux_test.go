@@ -35,6 +35,7 @@ func (r *running) stand(k trust.Key, hello native.Hello) *native.Link {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	eventually(r.t, "it stands", func() bool { return strings.Contains(r.bodkin("status"), "stands") })
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -93,7 +94,6 @@ func TestStanding(t *testing.T) {
 		t.Errorf("before it is there: %v", err)
 	}
 	first := r.stand(k, standingHello())
-	eventually(t, "it stands", func() bool { return strings.Contains(r.bodkin("status"), "stands") })
 	r.must(plain, usualHello())
 	if out := r.bodkin("status"); strings.Count(out, "stands") != 1 {
 		t.Errorf("status says %q", out)
@@ -127,7 +127,6 @@ func TestStanding(t *testing.T) {
 		t.Errorf("while it is away: %v", err)
 	}
 	second := r.stand(k, standingHello())
-	eventually(t, "it stands again", func() bool { return strings.Contains(r.bodkin("status"), "stands") })
 	if kind, _, err := u.roundTrip(u.self(), far, 3); kind != 0 || err != nil {
 		t.Fatalf("a ping after it came back: %d, %v", kind, err)
 	}
@@ -182,9 +181,10 @@ func TestStandingRefused(t *testing.T) {
 	if _, err := r.user("lab", standingHello()); err == nil || !strings.Contains(err.Error(), "nobody to connect") {
 		t.Errorf("a NAT asks for a NAT: %v", err)
 	}
-	if _, err := r.user("lab", usualHello()); err != nil {
-		t.Errorf("after that: %v", err)
-	}
+	eventually(t, "its place is free after that", func() bool {
+		_, err := r.user("lab", usualHello())
+		return err == nil
+	})
 }
 
 // TestStandingFast: packets of a client that stands pass in order and whole, both ways.
