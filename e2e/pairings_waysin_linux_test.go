@@ -73,6 +73,16 @@ func TestWayIn(t *testing.T) {
 		w.down()
 		w.notListening(w.Laptop, 8090)
 	})
+	t.Run("out of the laptop, which has a proxy", func(t *testing.T) { // -L
+		w := w.in(t)
+		w.up("--near", "socks", "me@gw", "-L", "8085:web.example:80", "-L", fmt.Sprintf("udp:5301:%v:5302", lab.Web4))
+		if got := w.page(w.Laptop, "http://127.0.0.1:8085/"); !strings.Contains(got, "bodkin lab") {
+			t.Errorf("by the way out: %q", got)
+		}
+		w.datagramsTo(w.Laptop, "127.0.0.1:5301", w.Internet, netip.AddrPortFrom(lab.Web4, 5302).String())
+		w.down()
+		w.notListening(w.Laptop, 8085, 5301, 1080)
+	})
 	t.Run("a port that is taken", func(t *testing.T) {
 		w := w.in(t)
 		serveOn(t, w.Gateway, "127.0.0.1:8095", "another's")

@@ -1,7 +1,6 @@
 package host
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -167,18 +166,8 @@ func (c *forwardChange) do(*machine) error {
 }
 
 func (c *forwardChange) undo(*machine) (string, error) {
-	conn, err := nftables.New()
-	if err != nil {
-		return "", nil // no nftables: then there is no table either
-	}
-	ours, err := tablesNamed(conn, c.Name)
-	if len(ours) == 0 || err != nil {
-		return "", err
-	}
-	for _, t := range ours {
-		conn.DelTable(t)
-	}
-	if err := conn.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
+	deleted, err := deleteTables(c.Name)
+	if !deleted {
 		return "", err
 	}
 	return "nft delete table inet " + c.Name, nil

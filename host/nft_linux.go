@@ -152,22 +152,31 @@ func (c *nftChange) add(arp bool) error {
 	return conn.Flush()
 }
 
-func (c *nftChange) undo(m *machine) (string, error) {
+func (c *nftChange) undo(*machine) (string, error) {
+	deleted, err := deleteTables(c.Name)
+	if !deleted {
+		return "", err
+	}
+	return "nft delete table " + c.Name, nil
+}
+
+// deleteTables deletes the tables of that name, and reports whether there were any.
+func deleteTables(name string) (bool, error) {
 	conn, err := nftables.New()
 	if err != nil {
-		return "", nil // no nftables: then there is no table either
+		return false, nil // no nftables: then there is no table either
 	}
-	ours, err := tablesNamed(conn, c.Name)
+	ours, err := tablesNamed(conn, name)
 	if len(ours) == 0 || err != nil {
-		return "", err
+		return false, err
 	}
 	for _, t := range ours {
 		conn.DelTable(t)
 	}
 	if err := conn.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
-		return "", err
+		return false, err
 	}
-	return "nft delete table " + c.Name, nil
+	return true, nil
 }
 
 // tablesNamed returns the tables of that name in the families that ours have.

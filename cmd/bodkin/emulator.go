@@ -37,6 +37,8 @@ func (n *near) hello() native.Hello {
 		h.Emulator = native.EmulatorNAT
 		h.Yours, h.Mine, h.DNS, h.Networks = n.mine.Local, n.mine.Peer, n.mine.DNS, nil
 		h.Routes = n.config.Routes
+	case n.config.Near.Kind == config.Socks:
+		h.Emulator = native.EmulatorProxy
 	case n.config.Near.Foreign():
 		// One address of IPv4 is all that IPCP can hand on.
 		h.Networks = h.Networks[:1]

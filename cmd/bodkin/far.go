@@ -103,7 +103,7 @@ func (f *farHalf) natPort(peer native.Hello) (native.Hello, tunnel.Port, error) 
 // proxyPort makes a proxy for this side's programs, who connect out by a peer that is a
 // NAT, and the hello that says so.
 func (f *farHalf) proxyPort(peer native.Hello) (native.Hello, tunnel.Port, error) {
-	mine := native.Hello{Software: software(), Emulator: native.EmulatorKernel}
+	mine := native.Hello{Software: software(), Emulator: native.EmulatorProxy}
 	p, err := socks.New(socks.Config{
 		Listen: []netip.AddrPort{peer.Proxy}, Public: !peer.Proxy.Addr().IsLoopback(),
 		Local: peer.Yours, DNS: peer.DNS, MTU: peer.Receives.MTU, Routes: peer.Routes,

@@ -226,9 +226,6 @@ func (n *near) openLink(ctx context.Context) (err error) {
 		s.Carrier, s.Line = n.course.text, n.course.line
 		s.Encrypted, s.Authenticated = n.course.encrypted, n.course.authenticated
 		s.Far, s.FarHalf = first.peer.Emulator.String(), first.peer.Software
-		if n.config.Far.Kind == config.Socks {
-			s.Far = n.config.Far.String()
-		}
 		s.Addresses, s.MTU = agreed.Local, agreed.MTU
 		s.Warnings = append(s.Warnings, first.peer.Notes...)
 	})

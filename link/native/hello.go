@@ -18,6 +18,7 @@ type Emulator uint8
 const (
 	EmulatorKernel Emulator = 1 // a kernel interface
 	EmulatorNAT    Emulator = 2 // a userspace NAT
+	EmulatorProxy  Emulator = 3 // a proxy, which connects out as a kernel interface does
 )
 
 func (e Emulator) String() string {
@@ -26,6 +27,8 @@ func (e Emulator) String() string {
 		return "tun"
 	case EmulatorNAT:
 		return "nat"
+	case EmulatorProxy:
+		return "socks"
 	}
 	return "unknown"
 }
