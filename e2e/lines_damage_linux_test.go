@@ -90,7 +90,9 @@ func TestDamagedLines(t *testing.T) {
 					t.Errorf("exit status %d, want 24", status)
 				}
 				w.says(near.text(), "bodkin: hint: ", "as it was")
-				w.says(far.said.String(), "bodkin: error: ")
+				if direction == "there" { // else the far half may see no more than an end
+					w.says(far.said.String(), "bodkin: error: ")
+				}
 				w.asBefore(before, "damage")
 				w.noProcesses()
 			})

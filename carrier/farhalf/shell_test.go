@@ -332,7 +332,7 @@ func TestSlowLine(t *testing.T) {
 		inR, inW := io.Pipe()
 		go func() {
 			r, w := io.Pipe()
-			go slowLine(line, r, slowest)
+			go func() { slowLine(line, r, slowest); r.Close() }()
 			for b := range buffered {
 				w.Write(b)
 			}
@@ -344,6 +344,12 @@ func TestSlowLine(t *testing.T) {
 			io.Writer
 			io.Closer
 		}{inR, writeFunc(func(b []byte) (int, error) { buffered <- bytes.Clone(b); return len(b), nil }), line}
+		defer func() {
+			inR.Close()
+			line.Close()
+			close(buffered)
+			<-ended
+		}()
 
 		var last int64
 		began := time.Now()
@@ -359,9 +365,6 @@ func TestSlowLine(t *testing.T) {
 		if last != result.Octets || time.Since(began) < 40*time.Minute {
 			t.Errorf("after %v: %d of %d", time.Since(began), last, result.Octets)
 		}
-		line.Close()
-		close(buffered)
-		<-ended
 	})
 }
 
