@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"time"
 )
@@ -31,6 +32,26 @@ type Stream struct {
 	// Rate is what the way here carries, in octets per second, where it was found to
 	// be so slow that whoever waits for an answer must wait longer; else 0.
 	Rate float64
+
+	// Lasting says that silence here is no sign of death: what is below watches over
+	// the connection itself, and brings it back. Reads and writes wait meanwhile.
+	Lasting bool
+
+	// Path, if not nil, returns what the kernel knows of the connection below. It is
+	// there only where the socket is this process's and its other end is the peer's:
+	// a hop by way of a third party takes it away.
+	Path func() Path
+}
+
+// A Path is what the kernel knows of a TCP connection that carries a Stream (RFC 9293).
+// Its round trips are not lengthened by the wait for a lost segment, as those are that
+// are measured above it.
+type Path struct {
+	RoundTrip      time.Duration // smoothed (RFC 6298); 0: not known
+	LeastRoundTrip time.Duration // in the last minutes; 0: not known
+	Unsent         int           // octets written and not yet sent
+	Lost           uint64        // segments sent again so far
+	Paced          bool          // its congestion control paces, and fills no queue on purpose (BBR)
 }
 
 // queueSize is what may lie in front of an answer, in octets: what TCP keeps unsent
@@ -75,6 +96,23 @@ func (s Stream) WriteBuffers(buffers net.Buffers) error {
 	}
 	_, err := s.Write(gathered)
 	return err
+}
+
+// A Meter is what a Stream's ReadWriteCloser may be besides: one that bounds what is
+// under way to what the way carries.
+type Meter interface {
+	// Room returns how many octets a Write takes as things are without waiting, which
+	// may be 0, and a burst: how many pass in so short a time that nobody minds waiting
+	// for them, at least a full Ethernet frame's.
+	Room() (octets, burst int)
+}
+
+// Room returns what the Stream's Meter says; without one there is always room.
+func (s Stream) Room() (octets, burst int) {
+	if m, ok := s.ReadWriteCloser.(Meter); ok {
+		return m.Room()
+	}
+	return math.MaxInt, math.MaxInt
 }
 
 // A Breaker is what a Stream's ReadWriteCloser may be besides: one that can send a
