@@ -37,11 +37,14 @@ type Stream struct {
 	// the connection itself, and brings it back. Reads and writes wait meanwhile.
 	Lasting bool
 
-	// Path, if not nil, returns what the kernel knows of the connection below. It is
+	// Socket, if not nil, tells what the kernel knows of the connection below. It is
 	// there only where the socket is this process's and its other end is the peer's:
 	// a hop by way of a third party takes it away.
-	Path func() Path
+	Socket Socket
 }
+
+// A Socket tells what the kernel knows of it.
+type Socket interface{ Path() Path }
 
 // A Path is what the kernel knows of a TCP connection that carries a Stream (RFC 9293).
 // Its round trips are not lengthened by the wait for a lost segment, as those are that

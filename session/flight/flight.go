@@ -11,9 +11,9 @@ import (
 
 // Options are what is known of the way from the start.
 type Options struct {
-	Rate float64             // octets per second, if it is known to be slow; else 0
-	Path func() carrier.Path // what the kernel knows of the way; nil: nothing
-	Most int                 // octets that Limit never exceeds
+	Rate   float64        // octets per second, if it is known to be slow; else 0
+	Socket carrier.Socket // tells what the kernel knows of the way; nil: nothing
+	Most   int            // octets that Limit never exceeds
 }
 
 // A Bound watches what is sent and acknowledged on one way. It is not for concurrent
