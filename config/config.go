@@ -121,9 +121,11 @@ type Up struct {
 	Local       []WayIn    // what this side listens for with --near socks, leading through the tunnel
 	Command     []string   // what runs in its own network, of `bodkin exec`
 
-	Stand        bool   // dial again when the link to another bodkin dies
-	Once         bool   // do not dial again when the link dies
-	Record       string // file for all octets of the link to a foreign emulator; empty: none
+	Grace        time.Duration // how long the far side is asked to hold the tunnel while the connection is lost
+	Fast         bool          // find a silently dead connection sooner
+	Stand        bool          // dial again even when the far side has ended the tunnel
+	Once         bool          // do not dial again when the connection is lost
+	Record       string        // file for all octets of the link to a foreign emulator; empty: none
 	Plan, Detach bool
 	Verbose      int
 }
@@ -133,6 +135,10 @@ type Forwarding struct {
 	Forward    bool // passes packets on between the tunnel and its networks
 	Masquerade bool // and under its own address
 }
+
+// Grace is how long the far side holds a tunnel unless it is told otherwise: a suspended
+// laptop's walk from one room to another, and less than kernels' TCP waits.
+const Grace = 10 * time.Minute
 
 // Everything is what a tunnel takes when no prefix is named.
 var Everything = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}

@@ -141,8 +141,12 @@ func (u *Up) checkEmulators() error {
 	case !near.Reaches() && !far.Reaches():
 		return refuse("give the side whose programs want access tun or pppd: --near tun --far nat, or --near nat --far tun the other way round",
 			"--near %s --far %s: both are NATs that programs connect out of, and there is nobody to connect", near, far)
-	case !far.Foreign() && (u.Record != "" || u.Once):
-		return refuse("leave it out", "--record and --once are about the link to a foreign emulator, and --far %s is none", far)
+	case !far.Foreign() && u.Record != "":
+		return refuse("leave it out", "--record is about the link to a foreign emulator, and --far %s is none", far)
+	case u.Once && u.Stand:
+		return refuse("leave one of them out", "--once and --stand contradict each other")
+	case u.Grace < 0:
+		return refuse("10m, or 0 to end with the connection", "--grace %v", u.Grace)
 	case far.Foreign() && u.FarBinary != "":
 		return refuse("leave it out", "--far-binary: nothing of bodkin's runs at the far side with --far %s", far)
 	case (u.AllowHost || u.AllowLink) && near.Kind != NAT && far.Kind != NAT:

@@ -11,10 +11,10 @@ import (
 type Session struct{ below carrier.Stream }
 
 func (s *Session) Stream() carrier.Stream { return s.below }
-func (s *Session) Close() error           { return nil }
+func (s *Session) Close() error           { return s.below.Close() }
 
 func Open(ctx context.Context, s carrier.Stream, o Options) (*Session, Terms, error) {
-	return nil, Terms{}, errors.ErrUnsupported
+	return &Session{s}, Terms{}, nil
 }
 func (s *Session) Attach(ctx context.Context, stream carrier.Stream) error {
 	return errors.ErrUnsupported

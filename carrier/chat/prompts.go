@@ -45,6 +45,12 @@ var (
 	hostForm  = regexp.MustCompile(`(?i)^(please )?(enter |type |specify )?(the |a )?(remote |target |destination |internet )?(host|hostname|destination|address)( ?name| address| and port)?( to connect to)?( ?[\[(][^)\]]*[\])])? ?: ?$`)
 )
 
+// AsksOnce reports whether a question wants an answer that is good for once: a one-time
+// password, a code. It may hold lines that came before it, as a challenge does.
+func AsksOnce(question string) bool {
+	return codeForm.MatchString(question) || challengeForm.MatchString(question)
+}
+
 // promptOf returns what an unfinished line, printable, asks for. A blank at its end
 // counts.
 func promptOf(line string) prompt {

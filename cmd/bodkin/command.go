@@ -7,10 +7,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/bodkin-net/bodkin/carrier"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/chat"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/cotty"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/enclosure"
@@ -52,7 +54,7 @@ It is for networks and machines that you may use. Ask their owners.`,
 	root.SetErr(errw)
 	serveCommand := func() *cobra.Command { return serve.Command(software()) }
 	profiles := &profile.Set{Clients: []func() *cobra.Command{upCommand, execCommand}, Server: serveCommand}
-	root.AddCommand(profiles.Teach(upCommand()), profiles.Teach(execCommand()), profiles.Command(), service.Command(profiles, serve.Units), statusCommand(), downCommand(), cleanCommand(), demoCommand(), farHalfCommand(), versionCommand(), manCommand())
+	root.AddCommand(profiles.Teach(upCommand()), profiles.Teach(execCommand()), profiles.Command(), service.Command(profiles, serve.Units), statusCommand(), reconnectCommand(), downCommand(), cleanCommand(), demoCommand(), farHalfCommand(), versionCommand(), manCommand())
 	root.AddCommand(standin.PPP(), standin.Slirp(version, software()), cotty.Command(), chat.Command(), key.Command(), probe.Command(), pipeCommand(), profiles.Teach(serveCommand()))
 	root.AddCommand(
 		&cobra.Command{Use: privilege.Command, Hidden: true, Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return privilege.Serve() }},
@@ -92,45 +94,87 @@ func downCommand() *cobra.Command {
 		Short: "End a tunnel and put the machine back as it was",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			list, paths := tunnels()
-			if len(list) == 0 {
-				return report.WithHint(errors.New("no tunnel is up"), "`bodkin clean` takes back what a killed one left")
-			}
-			names := make([]string, len(list))
-			for i, s := range list {
-				names[i] = s.Name
-			}
-			which := 0
-			switch {
-			case len(args) == 1:
-				for which = 0; which < len(list) && list[which].Name != args[0]; which++ {
-				}
-				if which == len(list) {
-					return report.WithHint(fmt.Errorf("no tunnel is called %q", args[0]), "up: "+strings.Join(names, ", "))
-				}
-			case len(list) > 1:
-				return report.Usage(fmt.Errorf("%d tunnels are up: say which of %s", len(list), strings.Join(names, ", ")))
+			name, path, err := which(args)
+			if err != nil {
+				return err
 			}
 			var end Down
-			answer, err := ask(paths[which], "down", downTimeout)
+			answer, err := ask(path, "down", downTimeout)
 			if err != nil || json.Unmarshal(answer, &end) != nil || !end.Down {
-				return report.WithHint(fmt.Errorf("%s does not say that it is down", names[which]), "if its process is stuck, kill it and run `bodkin clean`")
+				return report.WithHint(fmt.Errorf("%s does not say that it is down", name), "if its process is stuck, kill it and run `bodkin clean`")
 			}
 			newVoice(cmd.ErrOrStderr(), 0).notes(end.Notes)
 			if end.Error != "" {
 				return report.At(report.Routes, errors.New(end.Error), "`bodkin clean` tries again")
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s is down; %s\n", names[which], asItWas(end.Notes))
+			fmt.Fprintf(cmd.OutOrStdout(), "%s is down; %s\n", name, asItWas(end.Notes))
 			return nil
 		},
-		ValidArgsFunction: func(*cobra.Command, []string, string) (names []string, _ cobra.ShellCompDirective) {
-			list, _ := tunnels()
-			for _, s := range list {
-				names = append(names, s.Name)
-			}
-			return names, cobra.ShellCompDirectiveNoFileComp
-		},
+		ValidArgsFunction: completeNames,
 	}
+}
+
+// reconnectCommand is for those who know that the network has changed before we do.
+func reconnectCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "reconnect [NAME]",
+		Short: "Drop the connection below a tunnel and make another at once",
+		Long: `Drop the connection below a tunnel and make another at once, without waiting until its
+death is noticed or the next attempt is due. What is connected through the tunnel stays.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name, path, err := which(args)
+			if err != nil {
+				return err
+			}
+			var r Reconnect
+			answer, err := ask(path, "reconnect", requestTimeout)
+			if err == nil {
+				err = json.Unmarshal(answer, &r)
+			}
+			if err != nil {
+				return report.WithHint(fmt.Errorf("%s does not answer", name), "if its process is stuck, kill it and run `bodkin clean`")
+			}
+			if r.Error != "" {
+				return fmt.Errorf("%s: %s", name, carrier.Printable(r.Error))
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s makes another connection\n", name)
+			return nil
+		},
+		ValidArgsFunction: completeNames,
+	}
+}
+
+// which returns the name and the control socket of the tunnel that the arguments name,
+// or of the only one.
+func which(args []string) (name, path string, err error) {
+	list, paths := tunnels()
+	if len(list) == 0 {
+		return "", "", report.WithHint(errors.New("no tunnel is up"), "`bodkin clean` takes back what a killed one left")
+	}
+	names := make([]string, len(list))
+	for i, s := range list {
+		names[i] = s.Name
+	}
+	switch i := 0; {
+	case len(args) == 1:
+		if i = slices.Index(names, args[0]); i < 0 {
+			return "", "", report.WithHint(fmt.Errorf("no tunnel is called %q", args[0]), "up: "+strings.Join(names, ", "))
+		}
+		return names[i], paths[i], nil
+	case len(list) > 1:
+		return "", "", report.Usage(fmt.Errorf("%d tunnels are up: say which of %s", len(list), strings.Join(names, ", ")))
+	}
+	return names[0], paths[0], nil
+}
+
+// completeNames offers the names of the tunnels that are up.
+func completeNames(*cobra.Command, []string, string) (names []string, _ cobra.ShellCompDirective) {
+	list, _ := tunnels()
+	for _, s := range list {
+		names = append(names, s.Name)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 func versionCommand() *cobra.Command {

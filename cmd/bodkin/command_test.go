@@ -93,12 +93,12 @@ func TestControl(t *testing.T) {
 	name := "test" + strings.ReplaceAll(time.Now().Format("150405.000"), ".", "")
 	ctx, down := context.WithCancelCause(t.Context())
 	want := Status{Name: name, State: "up", Target: "me@gw", Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.2.15/24")}}
-	c, err := listenControl(name, func() Status { return want }, down)
+	c, err := listenControl(name, func() Status { return want }, down, func() error { return errAsked })
 	if err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(runtimeDir(), name+".sock")
-	if _, err := listenControl(name, nil, nil); err == nil || !strings.Contains(err.Error(), "is up already") {
+	if _, err := listenControl(name, nil, nil, nil); err == nil || !strings.Contains(err.Error(), "is up already") {
 		t.Errorf("a second of the same name: %v", err)
 	}
 	answer, err := ask(path, "status", time.Second)
@@ -110,6 +110,10 @@ func TestControl(t *testing.T) {
 		if answer, _ := ask(path, wrong, time.Second); len(answer) != 0 {
 			t.Errorf("%q was answered with %q", wrong, answer)
 		}
+	}
+	var again Reconnect
+	if answer, err := ask(path, "reconnect", time.Second); err != nil || json.Unmarshal(answer, &again) != nil || again.Error != errAsked.Error() {
+		t.Errorf("reconnect: %s, %v", answer, err)
 	}
 	told := make(chan []byte)
 	go func() {

@@ -24,7 +24,8 @@ import (
 // status --json` prints.
 type Status struct {
 	Name      string    `json:"name"`
-	State     string    `json:"state"` // "connecting", "up", "stopping"
+	State     string    `json:"state"`          // "connecting", "up", "reconnecting", "stopping"
+	Lost      string    `json:"lost,omitempty"` // reconnecting: why
 	Target    string    `json:"target"`
 	PID       int       `json:"pid"`
 	Since     time.Time `json:"since"`
@@ -46,6 +47,7 @@ type Status struct {
 	DNS       []netip.Addr     `json:"dns,omitempty"`
 	MTU       int              `json:"mtu,omitempty"`
 	Warnings  []string         `json:"warnings,omitempty"`
+	Session   *SessionStatus   `json:"session,omitempty"` // what outlives the connection; of native links
 
 	PacketsIn   uint64  `json:"packetsIn"`
 	PacketsOut  uint64  `json:"packetsOut"`
@@ -62,12 +64,18 @@ type Down struct {
 	Error string   `json:"error,omitempty"` // what could not be taken back
 }
 
+// A Reconnect is what a tunnel says to those who want it to connect anew.
+type Reconnect struct {
+	Error string `json:"error,omitempty"` // why it does not
+}
+
 // control answers `bodkin status` and `bodkin down` on a Unix socket in a
 // directory that only the user may enter.
 type control struct {
 	listener *net.UnixListener
 	status   func() Status
 	down     context.CancelCauseFunc
+	again    func() error  // makes another connection
 	gone     chan struct{} // closed when the tunnel has been undone
 	end      Down          // how that went; valid then
 	conns    sync.WaitGroup
@@ -88,7 +96,7 @@ func runtimeDir() string { return private.Runtime("bodkin") }
 
 // listenControl opens the control socket of a tunnel. A socket that nobody
 // answers is left over from a killed one and replaced.
-func listenControl(name string, status func() Status, down context.CancelCauseFunc) (*control, error) {
+func listenControl(name string, status func() Status, down context.CancelCauseFunc, again func() error) (*control, error) {
 	listener, err := private.Listen(filepath.Join(runtimeDir(), name+".sock"))
 	switch {
 	case errors.Is(err, private.ErrAnswered):
@@ -96,7 +104,7 @@ func listenControl(name string, status func() Status, down context.CancelCauseFu
 	case err != nil:
 		return nil, err
 	}
-	c := &control{listener: listener, status: status, down: down, gone: make(chan struct{})}
+	c := &control{listener: listener, status: status, down: down, again: again, gone: make(chan struct{})}
 	c.conns.Go(c.accept)
 	return c, nil
 }
@@ -127,6 +135,12 @@ func (c *control) serve(conn *net.UnixConn) {
 	switch strings.TrimSpace(line) {
 	case "status":
 		json.NewEncoder(conn).Encode(c.status())
+	case "reconnect":
+		var answer Reconnect
+		if err := c.again(); err != nil {
+			answer.Error = err.Error()
+		}
+		json.NewEncoder(conn).Encode(answer)
 	case "down":
 		c.down(errDown)
 		<-c.gone

@@ -35,7 +35,7 @@ import (
 
 // listen opens the control socket, which also keeps the name for us alone.
 func (n *near) listen(cancel context.CancelCauseFunc) error {
-	c, err := listenControl(n.config.Name, n.snapshot, cancel)
+	c, err := listenControl(n.config.Name, n.snapshot, cancel, n.reconnect)
 	if err != nil {
 		return report.At(report.Privilege, err, "give this one another name with --name, or end the other with `bodkin down`")
 	}
@@ -215,11 +215,10 @@ func (n *near) openLink(ctx context.Context) (err error) {
 		return err
 	}
 	n.agreed = agreed
-	var l link = first
-	if n.config.Stand {
-		kept := &keptLink{Port: first, now: first, stream: n.stream}
-		n.keep(ctx, kept, n.redialNative)
-		l = kept
+	l := &keptLink{Port: first, now: first, stream: n.stream}
+	n.redialling = true
+	if !n.config.Once {
+		n.keep(ctx, l, n.redialNative)
 	}
 	n.set(func(s *Status) {
 		n.link = l
@@ -248,7 +247,15 @@ func (n *near) redialNative(ctx context.Context) (link, carrier.Stream, tunnel.A
 func (n *near) openNative(ctx context.Context) (nativeLink, tunnel.Agreed, error) {
 	mine := n.hello()
 	began := time.Now()
-	l, peer, agreed, err := native.Open(ctx, n.stream, mine)
+	c, err := n.openSession(ctx)
+	var l *native.Link
+	var peer native.Hello
+	var agreed tunnel.Agreed
+	if err == nil {
+		if l, peer, agreed, err = native.Open(ctx, c.session.Stream(), mine); err != nil {
+			c.close()
+		}
+	}
 	if err != nil {
 		if isDamage(err) {
 			return nativeLink{}, agreed, broke(report.Link, err)
@@ -269,11 +276,11 @@ func (n *near) openNative(ctx context.Context) (nativeLink, tunnel.Agreed, error
 	case !n.config.Near.Reaches():
 		agreed.Local, agreed.Peer = hostPrefixes(n.mine.Peer), addrsOf(n.mine.Local)
 	case len(agreed.Local) == 0:
-		l.Close()
+		nativeLink{l, peer, c}.Close()
 		return nativeLink{}, agreed, report.At(report.Addresses, errors.New("the far side gives no address"), "")
 	}
 	n.done(report.Link, "%s, answers in %.1f ms", peer.Software, float64(time.Since(began).Microseconds())/1000)
-	return nativeLink{l, peer}, agreed, nil
+	return nativeLink{l, peer, c}, agreed, nil
 }
 
 // makeDevice makes the network device.

@@ -25,21 +25,31 @@ type link interface {
 // A nativeLink is the link to our own far half.
 type nativeLink struct {
 	*native.Link
-	peer native.Hello
+	peer     native.Hello
+	comeback *comeback // keeps the session below connected
 }
 
 func (l nativeLink) count(s *Status) {
 	c := l.Stats()
 	s.PacketsIn, s.PacketsOut, s.OctetsIn, s.OctetsOut, s.Dropped = c.PacketsIn, c.PacketsOut, c.OctetsIn, c.OctetsOut, c.Dropped
-	s.RoundTripMS = float64(c.RoundTrip.Microseconds()) / 1000
+	s.Session = l.comeback.status()
+	s.RoundTripMS = s.Session.RoundTripMS
 }
 
 func (l nativeLink) farewell(asked bool) {
 	if asked {
 		l.CloseWith(native.CloseUser, "the user asked")
-		return
+	} else {
+		l.CloseWith(native.CloseEnding, "")
 	}
-	l.CloseWith(native.CloseEnding, "")
+	l.comeback.close()
+}
+
+// Close implements tunnel.Port.
+func (l nativeLink) Close() error {
+	err := l.Link.Close()
+	l.comeback.close()
+	return err
 }
 
 // A pppLink is the link to a foreign program.
@@ -68,6 +78,7 @@ type keptLink struct {
 	now     link
 	stream  carrier.Stream // below now
 	leaving bool           // no further link is wanted
+	cause   error          // why the last link died
 }
 
 // errLeaving is why no further link is opened.
@@ -112,10 +123,18 @@ func (n *near) keep(ctx context.Context, l *keptLink, dial redial) {
 	died := time.Time{}
 	l.Port = tunnel.Keep(context.WithoutCancel(ctx), l.now, func(ctx context.Context) (tunnel.Port, error) {
 		l.mu.Lock()
-		old, leaving := l.stream, l.leaving
+		old, now, leaving, cause := l.stream, l.now, l.leaving, l.cause
 		l.mu.Unlock()
 		if leaving {
 			return nil, errLeaving
+		}
+		if lasting, ok := now.(nativeLink); ok {
+			if err := lasting.comeback.why(); err != nil {
+				return nil, &finalError{err}
+			}
+		}
+		if isFinal(cause) && !n.config.Stand {
+			return nil, &finalError{cause}
 		}
 		old.Close() // whatever is left of the way there
 		ctx, cancel := context.WithTimeout(ctx, redialTimeout)
@@ -124,7 +143,7 @@ func (n *near) keep(ctx context.Context, l *keptLink, dial redial) {
 		if err != nil {
 			var refused *carrier.RefusedError
 			if errors.As(err, &refused) {
-				err = fmt.Errorf("%w: %w", err, tunnel.ErrGiveUp)
+				err = &finalError{err}
 			}
 			return nil, err
 		}
@@ -140,18 +159,31 @@ func (n *near) keep(ctx context.Context, l *keptLink, dial redial) {
 	}, tunnel.KeepOptions{Notify: func(e tunnel.KeepEvent) {
 		switch {
 		case e.Up:
-			n.set(func(s *Status) { s.State = "up" })
+			n.set(func(s *Status) { s.State, s.Lost = "up", "" })
 			n.voice.note("up again, %.1f s after the link died", time.Since(died).Seconds())
 			died = time.Time{}
 		default:
 			if died.IsZero() {
 				died = time.Now()
 			}
-			n.set(func(s *Status) { s.State = "dialling again" })
+			l.mu.Lock()
+			l.cause = e.Cause
+			leaving := l.leaving
+			l.mu.Unlock()
+			if leaving || isFinal(e.Cause) && !n.config.Stand {
+				return
+			}
+			n.set(func(s *Status) { s.State, s.Lost = "reconnecting", carrier.Printable(e.Cause.Error()) })
 			n.voice.note("the link died: %v; dialling again in %.0f s", e.Cause, e.Wait.Seconds())
 		}
 	}})
 }
+
+// A finalError is one after which no other link is opened. It says no more than what it
+// holds.
+type finalError struct{ error }
+
+func (e *finalError) Unwrap() []error { return []error{e.error, tunnel.ErrGiveUp} }
 
 // redialTimeout is how long dialling again may take: a login over a slow way, and
 // an emulator that is slow to start.

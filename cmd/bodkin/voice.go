@@ -241,6 +241,24 @@ func sayStatus(w io.Writer, list []Status) {
 		if len(s.DNS) > 0 {
 			row("dns", "%s", joinText(s.DNS))
 		}
+		if s.Lost != "" {
+			row("lost", "%s", s.Lost)
+		}
+		if c := s.Session; c != nil {
+			text := fmt.Sprintf("connection number %d", c.Streams)
+			if s.State == "up" {
+				text += fmt.Sprintf(", for %s", time.Since(c.Since).Round(time.Second))
+			} else {
+				text += fmt.Sprintf(" was lost %s ago", time.Since(c.Since).Round(time.Second))
+			}
+			if c.GraceSeconds > 0 {
+				text += fmt.Sprintf("; the far side waits %s for the next", time.Duration(c.GraceSeconds*float64(time.Second)))
+			}
+			row("session", "%s", text)
+			if c.RoundTripMS > 0 {
+				row("way", "%.1f ms there and back, %.1f Mbit/s seen, %d kB of %d under way", c.RoundTripMS, c.Rate*8/1e6, c.InFlight/1000, c.Bound/1000)
+			}
+		}
 		row("carried", "%.1f MB in %d packets out, %.1f MB in %d packets in", float64(s.OctetsOut)/1e6, s.PacketsOut, float64(s.OctetsIn)/1e6, s.PacketsIn)
 		for _, text := range s.Warnings {
 			row("warning", "%s", text)

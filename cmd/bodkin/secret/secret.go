@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/bodkin-net/bodkin/carrier"
+	"github.com/bodkin-net/bodkin/carrier/chat"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 )
 
@@ -49,11 +50,12 @@ type Sources struct {
 
 	mu    sync.Mutex
 	given map[[2]string]string // what the user answered, by place and question: for dialling again
+	used  map[[3]string]bool   // what was good for once, by place, question and source: never again
 }
 
 // Parse reads sources as users write them: [PLACE=]SOURCE.
 func Parse(values []string) (*Sources, error) {
-	s := &Sources{given: map[[2]string]string{}}
+	s := &Sources{given: map[[2]string]string{}, used: map[[3]string]bool{}}
 	for i, v := range values {
 		src, ok := parseSource(v)
 		if !ok {
@@ -128,6 +130,13 @@ func (s *Sources) For(place string) func(ctx context.Context, question string) (
 }
 
 func (s *Sources) find(ctx context.Context, src source, place, question string) (string, error) {
+	once := chat.AsksOnce(question)
+	if once && src.kind != "run:" && src.kind != "ask" && s.isUsed(place, question, src.kind+src.value) {
+		return "", &carrier.RefusedError{
+			Layer: "login", Reason: "it wants another one-time password, and the one that was given has been used: " + carrier.Printable(question),
+			Hint: "--password run:COMMAND asks a command for a new one each time",
+		}
+	}
 	switch src.kind {
 	case "is":
 		return src.value, nil
@@ -149,10 +158,23 @@ func (s *Sources) find(ctx context.Context, src source, place, question string) 
 		return secret, nil
 	}
 	secret, err := Ask(ctx, place+": "+strings.TrimRight(carrier.Printable(question), ": "))
-	if err == nil && s.given != nil {
+	if err == nil && s.given != nil && !once {
 		s.given[key] = secret
 	}
 	return secret, err
+}
+
+// isUsed reports whether a question that wants a new answer each time was answered by a
+// source before, and notes that it was.
+func (s *Sources) isUsed(place, question, source string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := [3]string{place, question, source}
+	was := s.used[key]
+	if s.used != nil {
+		s.used[key] = true
+	}
+	return was
 }
 
 // fromFile reads a file that nobody else may read, or a pipe.

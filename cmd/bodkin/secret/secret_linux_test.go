@@ -1,10 +1,13 @@
 package secret
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/bodkin-net/bodkin/carrier"
 )
 
 func TestSources(t *testing.T) {
@@ -57,6 +60,35 @@ func TestSources(t *testing.T) {
 	for _, v := range []string{"hunter2", "", "@", "env:", "gw=", "gw=hunter2", "=ask", "run:"} {
 		if s, err := Parse([]string{v}); err == nil || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%q: %+v, %v", v, s, err)
+		}
+	}
+}
+
+// TestOneTimePassword: what is good for once is not given a second time, whatever is
+// dialled again; a command is asked each time.
+func TestOneTimePassword(t *testing.T) {
+	t.Setenv("BODKIN_TEST_SECRET", "123456")
+	s, err := Parse([]string{"gw=env:BODKIN_TEST_SECRET", "other=run:echo 654321"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		place, question string
+		first, again    string // empty: refused
+	}{
+		{"me@gw", "Verification code: ", "123456", ""},
+		{"me@gw", "Password: ", "123456", "123456"},
+		{"me@gw", "otp-md5 95 pi1234\nResponse: ", "123456", ""},
+		{"me@gw", "otp-md5 94 pi1234\nResponse: ", "123456", ""}, // of another challenge
+		{"me@other", "Verification code: ", "654321", "654321"},
+	} {
+		answer := s.For(c.place)
+		for i, want := range []string{c.first, c.again} {
+			got, err := answer(t.Context(), c.question)
+			var refused *carrier.RefusedError
+			if got != want || (want == "") != errors.As(err, &refused) {
+				t.Errorf("%s, %q, time %d: %q, %v", c.place, c.question, i+1, got, err)
+			}
 		}
 	}
 }
