@@ -43,6 +43,13 @@ type Stream struct {
 	Socket Socket
 }
 
+// Relayed returns s for whoever goes on by way of the third party that it leads to: what
+// the kernel knows of the connection below is not true of the whole way then.
+func (s Stream) Relayed() Stream {
+	s.Socket = nil
+	return s
+}
+
 // A Socket tells what the kernel knows of it.
 type Socket interface{ Path() Path }
 

@@ -62,7 +62,7 @@ func Proxy(ctx context.Context, st carrier.Stream, o ProxyOptions) (carrier.Stre
 		t.in.close()
 		return carrier.Stream{}, err
 	}
-	return t.in.handOn(t.rest), nil
+	return t.in.handOn(t.rest).Relayed(), nil
 }
 
 // A proxy is a dialogue with one.

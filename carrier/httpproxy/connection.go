@@ -98,7 +98,7 @@ func (c *connection) skipBody(ctx context.Context, r reply) bool {
 // rest returns the Stream as it is after the last answer.
 func (c *connection) rest() carrier.Stream {
 	ahead, _ := c.r.Peek(c.r.Buffered())
-	return carrier.Unread(c.s, ahead)
+	return carrier.Unread(c.s.Relayed(), ahead)
 }
 
 // patience closes a Stream once a context ends, or the time for an answer.

@@ -208,6 +208,9 @@ func TestTunnels(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, reached, err := through(t, settings, c.serve, func(s carrier.Stream) {
+				if s.Socket != nil {
+					t.Error("behind the proxy there is the socket to the proxy")
+				}
 				go io.WriteString(s, "hello")
 				got := make([]byte, len(c.want)+5)
 				if n, err := io.ReadFull(s, got); err != nil || string(got) != c.want+"hello" {

@@ -66,8 +66,11 @@ func through(t *testing.T, h carrier.Hop, turns []turn) (err error) {
 			}
 		})
 		var s carrier.Stream
-		s, err = h(t.Context(), carrier.Stream{ReadWriteCloser: near})
+		s, err = h(t.Context(), carrier.Stream{ReadWriteCloser: near, Socket: socket{}})
 		if err == nil {
+			if s.Socket != nil {
+				t.Error("behind the proxy there is the socket to the proxy")
+			}
 			got := make([]byte, 10)
 			go io.WriteString(s, "there")
 			if n, err := io.ReadFull(s, got); err != nil || string(got) != "hellothere" {
@@ -80,6 +83,11 @@ func through(t *testing.T, h carrier.Hop, turns []turn) (err error) {
 	})
 	return err
 }
+
+// A socket is one to a proxy.
+type socket struct{}
+
+func (socket) Path() carrier.Path { return carrier.Path{} }
 
 func secret(password string) func(context.Context, string) (string, error) {
 	return func(_ context.Context, question string) (string, error) {

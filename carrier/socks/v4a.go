@@ -49,7 +49,7 @@ func V4a(target string, a Auth) carrier.Hop {
 		}
 		switch code := answer[1]; code {
 		case v4Granted:
-			return s, nil
+			return s.Relayed(), nil
 		case v4Rejected:
 			return carrier.Stream{}, refused(d.proxy+" refused "+target+", or could not reach it", "SOCKS 4 does not say which; socks5:// would")
 		case v4NoIdent:

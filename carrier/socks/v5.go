@@ -92,7 +92,7 @@ func (p *v5) hop(ctx context.Context, s carrier.Stream) (carrier.Stream, error) 
 	if err := connectBy(ctx, d, t, p.target); err != nil {
 		return carrier.Stream{}, err
 	}
-	return s, nil
+	return s.Relayed(), nil
 }
 
 // authenticate agrees on a method and goes through with it.

@@ -22,11 +22,37 @@ var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interv
 // net.Dialer: the place to mark it.
 type Control func(network, address string, raw syscall.RawConn) error
 
-// Dial connects to address, "host:port", each address of the host in turn until
-// ctx ends. control may be nil.
+// A Congestion is the congestion control of a socket by the kernel's name for it (tcp(7),
+// TCP_CONGESTION), such as "cubic". The zero value is BBR where the kernel has it and
+// lets us, and the system's own elsewhere. It rules what this side sends.
+type Congestion string
+
+// System leaves a socket the congestion control that the system, or the route, has for
+// all.
+const System Congestion = "system"
+
+// A Dialer says how to connect. The zero value is ready for use.
+type Dialer struct {
+	Control    Control // may be nil
+	Congestion Congestion
+}
+
+// Dial is Dialer's with this control, which may be nil.
 func Dial(ctx context.Context, address string, control Control) (carrier.Stream, error) {
-	d := net.Dialer{KeepAliveConfig: keepAlive, Control: control}
-	c, err := d.DialContext(ctx, "tcp", address)
+	return Dialer{Control: control}.Dial(ctx, address)
+}
+
+// Dial connects to address, "host:port", each address of the host in turn until ctx
+// ends. It fails if the kernel does not have, or does not let us have, a Congestion
+// that has a name.
+func (d Dialer) Dial(ctx context.Context, address string) (carrier.Stream, error) {
+	dialer := net.Dialer{KeepAliveConfig: keepAlive, Control: func(network, address string, raw syscall.RawConn) error {
+		if err := choose(raw, d.Congestion); err != nil || d.Control == nil {
+			return err
+		}
+		return d.Control(network, address, raw)
+	}}
+	c, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return carrier.Stream{}, fmt.Errorf("tcp: %w", err)
 	}
@@ -36,9 +62,22 @@ func Dial(ctx context.Context, address string, control Control) (carrier.Stream,
 // A Listener accepts connections.
 type Listener struct{ l *net.TCPListener }
 
-// Listen listens on address, "host:port"; port 0 means any that is free.
+// A ListenConfig says how to listen. The zero value is ready for use.
+type ListenConfig struct {
+	Congestion Congestion // of what is accepted
+}
+
+// Listen is ListenConfig's.
 func Listen(ctx context.Context, address string) (*Listener, error) {
-	config := net.ListenConfig{KeepAliveConfig: keepAlive}
+	return ListenConfig{}.Listen(ctx, address)
+}
+
+// Listen listens on address, "host:port"; port 0 means any that is free. It fails for the
+// same Congestion as Dialer.Dial.
+func (c ListenConfig) Listen(ctx context.Context, address string) (*Listener, error) {
+	config := net.ListenConfig{KeepAliveConfig: keepAlive, Control: func(_, _ string, raw syscall.RawConn) error {
+		return choose(raw, c.Congestion)
+	}}
 	l, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("tcp: %w", err)
@@ -67,7 +106,7 @@ type conn struct{ *net.TCPConn }
 // newStream takes over c. TCP_NODELAY is net's default.
 func newStream(c *net.TCPConn) carrier.Stream {
 	limitUnsent(c)
-	return carrier.Stream{ReadWriteCloser: conn{c}}
+	return carrier.Stream{ReadWriteCloser: conn{c}, Socket: SocketOf(c)}
 }
 
 // WriteBuffers writes the buffers with as few system calls as writev(2) allows.

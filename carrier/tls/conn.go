@@ -41,7 +41,8 @@ type conn struct {
 // newConn makes a Stream of a connection whose handshake is done.
 func newConn(t *cryptotls.Conn, w *wire, strict bool) carrier.Stream {
 	w.gather()
-	return carrier.Stream{ReadWriteCloser: &conn{tls: t, wire: w, strict: strict, ended: make(chan struct{})}}
+	c := &conn{tls: t, wire: w, strict: strict, ended: make(chan struct{})}
+	return carrier.Stream{ReadWriteCloser: c, Socket: w.below.Socket}
 }
 
 // Read returns what was proved to be the peer's own, up to 16 KiB of it. io.EOF is the

@@ -92,6 +92,17 @@ func tcpStreams(t *testing.T) (a, b carrier.Stream) {
 	return a, b
 }
 
+// TestSocket: what the kernel knows of the way below is known above, at both ends.
+func TestSocket(t *testing.T) {
+	a, b := tcpStreams(t)
+	client, server := pair(t, a, b)
+	if client.Socket != a.Socket || server.Socket != b.Socket {
+		t.Errorf("sockets %v and %v, want %v and %v", client.Socket, server.Socket, a.Socket, b.Socket)
+	}
+	server.Close()
+	client.Close()
+}
+
 // pair opens a connection over a and b that must succeed.
 func pair(t testing.TB, a, b carrier.Stream) (client, server carrier.Stream) {
 	t.Helper()

@@ -49,7 +49,7 @@ func newConn(ws *library.Conn, w *wire) carrier.Stream {
 	c.code.Store(int64(library.StatusNormalClosure))
 	c.over, c.end = context.WithCancel(context.Background())
 	c.keeper.Go(c.keepAlive)
-	return carrier.Stream{ReadWriteCloser: c, Rate: w.below.Rate}
+	return carrier.Stream{ReadWriteCloser: c, Rate: w.below.Rate, Socket: w.below.Socket}
 }
 
 // keepAlive sends a Ping whenever nothing was written for a while, so that no proxy

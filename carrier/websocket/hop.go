@@ -54,6 +54,9 @@ func Hop(host, path string, header http.Header) carrier.Hop {
 			w.abandon()
 			return carrier.Stream{}, err
 		}
+		if Relayed(answer.Header) {
+			w.below = w.below.Relayed()
+		}
 		return newConn(ws, w), nil
 	}
 }

@@ -18,7 +18,10 @@
 // There is no CloseWrite: a Close frame ends both ways (RFC 6455, section 5.5.1).
 package websocket
 
-import "time"
+import (
+	"net/http"
+	"time"
+)
 
 const (
 	// maxMessage is what one message of ours carries, in octets: one super-packet, or
@@ -37,3 +40,19 @@ const (
 	// and for an end that the peer does not make.
 	closeTime = time.Second
 )
+
+// relays are the fields by which those who stand between a client and a server tell of
+// themselves (RFC 9110, section 7.6.3; RFC 7239), and Server, which servers of ours do not
+// send.
+var relays = [...]string{"Via", "Forwarded", "X-Forwarded-For", "X-Real-Ip", "Server"}
+
+// Relayed reports whether a request or an answer with such a header says that it came by
+// way of a reverse proxy, or the like. Not all of them say so.
+func Relayed(h http.Header) bool {
+	for _, name := range relays {
+		if len(h[name]) > 0 {
+			return true
+		}
+	}
+	return false
+}

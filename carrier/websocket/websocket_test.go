@@ -3,6 +3,8 @@ package websocket
 import (
 	"bufio"
 	"context"
+	"crypto/sha1"
+	"encoding/base64"
 	"errors"
 	"io"
 	"net"
@@ -95,6 +97,60 @@ func TestCarrier(t *testing.T) {
 		})
 	}
 }
+
+// TestSocket: what the kernel knows of the way below is known above, unless somebody
+// between says that he is there.
+func TestSocket(t *testing.T) {
+	for _, c := range []struct {
+		field string
+		kept  bool
+	}{
+		{"", true}, {"X-Other: 1\r\n", true}, {"Via: 1.1 vegur\r\n", false}, {"Server: nginx\r\n", false},
+	} {
+		near, far := net.Pipe()
+		var served sync.WaitGroup
+		served.Go(func() {
+			defer far.Close()
+			r, err := http.ReadRequest(bufio.NewReader(far))
+			if err != nil {
+				return
+			}
+			accept := sha1.Sum([]byte(r.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+			io.WriteString(far, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+c.field+
+				"Sec-WebSocket-Accept: "+base64.StdEncoding.EncodeToString(accept[:])+"\r\n\r\n")
+			io.Copy(io.Discard, far)
+		})
+		s, err := Hop("home", "/", nil)(t.Context(), carrier.Stream{ReadWriteCloser: near, Socket: socket{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (s.Socket != nil) != c.kept {
+			t.Errorf("%q: socket %v", c.field, s.Socket)
+		}
+		near.Close()
+		s.Close()
+		served.Wait()
+	}
+	forwarded := make(chan bool, 1)
+	proxy := reverse(t, httptestHost(t, func(_ http.ResponseWriter, r *http.Request) { forwarded <- Relayed(r.Header) }))
+	if s, err := proxy.Then(Hop("home", "/", nil))(t.Context()); err == nil {
+		s.Close()
+	}
+	if !<-forwarded {
+		t.Error("a server does not see that a reverse proxy is before it")
+	}
+}
+
+func httptestHost(t *testing.T, h http.HandlerFunc) string {
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	return server.Listener.Addr().String()
+}
+
+// A socket is that of a connection to a web server.
+type socket struct{}
+
+func (socket) Path() carrier.Path { return carrier.Path{} }
 
 // TestServerSuite runs the suite with the server's end as the near one.
 func TestServerSuite(t *testing.T) {

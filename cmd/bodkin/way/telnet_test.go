@@ -41,7 +41,7 @@ func TestTelnetProxy(t *testing.T) {
 			}()
 			w := &Way{}
 			h := config.Hop{Scheme: config.Telnet, Host: "tn-gw", Port: 23}
-			conn := telnet.Open(carrier.Stream{ReadWriteCloser: near}, telnet.Options{Passive: true})
+			conn := telnet.Open(carrier.Stream{ReadWriteCloser: near, Socket: socket{}}, telnet.Options{Passive: true})
 			s, err := w.telnetProxy(h, "home:22", c.next)(t.Context(), conn.Stream())
 			if err != nil {
 				t.Fatal(err)
@@ -56,10 +56,33 @@ func TestTelnetProxy(t *testing.T) {
 				}
 				want = "home login: "
 			}
+			if s.Socket != nil {
+				t.Error("behind the proxy there is the socket to the proxy")
+			}
 			got := make([]byte, len(want))
 			if _, err := io.ReadFull(s, got); err != nil || string(got) != want {
 				t.Errorf("behind it %q, %v", got, err)
 			}
 		})
+	}
+}
+
+// A socket is one to a proxy.
+type socket struct{}
+
+func (socket) Path() carrier.Path { return carrier.Path{} }
+
+// TestDialogueKeepsSocket: a dialogue alone is no relay.
+func TestDialogueKeepsSocket(t *testing.T) {
+	for _, relayed := range []bool{false, true} {
+		s, err := dialogue(carrier.Stream{Socket: socket{}}, func(s carrier.Stream) (carrier.Stream, error) {
+			if relayed {
+				s = s.Relayed()
+			}
+			return s, nil
+		})
+		if err != nil || (s.Socket == nil) != relayed {
+			t.Errorf("relayed %v: socket %v, %v", relayed, s.Socket, err)
+		}
 	}
 }

@@ -179,7 +179,9 @@ func (w *Way) telnet(h config.Hop, passive bool) carrier.Hop {
 		below, rest := carrier.Rest(s)
 		if conn, ok := below.ReadWriteCloser.(*telnet.Conn); ok {
 			conn.Reset(passive)
-			return carrier.Unread(conn.Stream(), rest), nil
+			further := conn.Stream()
+			further.Socket = s.Socket
+			return carrier.Unread(further, rest), nil
 		}
 		conn := telnet.Open(s, telnet.Options{Passive: passive, Log: w.log(h)})
 		return conn.Stream(), nil
@@ -242,9 +244,9 @@ func (w *Way) telnetProxy(h config.Hop, address string, scheme config.Scheme) ca
 		case h.Relay == "telnet":
 			conn.Reset(false)
 			s, err = settled(ctx, conn.Stream())
-			return carrier.Unread(s, rest), err
+			return carrier.Unread(s.Relayed(), rest), err
 		}
-		return carrier.Unread(conn.Detach(), rest), nil
+		return carrier.Unread(conn.Detach().Relayed(), rest), nil
 	}
 }
 
@@ -286,7 +288,7 @@ func (w *Way) Script(file, place string) carrier.Hop {
 		if errors.As(err, &abort) {
 			err = report.At(report.Dialogue, err, "run it again with -vv, which shows each step of the script")
 		}
-		return s, err
+		return s.Relayed(), err // who knows where it leads
 	}
 }
 
@@ -334,12 +336,13 @@ func loginName(h config.Hop, o LoginOptions) string {
 // where it was: undecoded, in the telnet below. A Stream that it fails on is closed.
 func dialogue(s carrier.Stream, talk func(carrier.Stream) (carrier.Stream, error)) (carrier.Stream, error) {
 	narrow := octetByOctet{s}
-	after, err := talk(carrier.Stream{ReadWriteCloser: narrow, Unsafe: s.Unsafe})
+	after, err := talk(carrier.Stream{ReadWriteCloser: narrow, Unsafe: s.Unsafe, Socket: s.Socket})
 	if err != nil {
 		s.Close()
 		return carrier.Stream{}, err
 	}
 	if below, rest := carrier.Rest(after); below.ReadWriteCloser == narrow {
+		s.Socket = after.Socket
 		return carrier.Unread(s, rest), nil
 	}
 	return after, nil

@@ -1,0 +1,90 @@
+package tcp
+
+import (
+	"net"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bodkin-net/bodkin/carrier"
+)
+
+// maxUnsent is how many octets may wait in the kernel that TCP has not sent yet.
+// Measured on loopback with writes of 120 KiB: 16 KiB gives 35 Gb/s and 0.27 CPU
+// seconds per GB, 64 and 128 KiB 59 and 0.16, 1 MiB 42 and 0.23, no bound 36 and
+// 0.27: what is still in the cache costs less. 128 KiB holds two super-packets.
+const maxUnsent = 128 << 10
+
+// limitUnsent keeps the queue of a slow connection on our side of the socket,
+// where a small packet can still overtake a large one.
+func limitUnsent(c *net.TCPConn) {
+	if raw, err := c.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) {
+			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, maxUnsent)
+		})
+	}
+}
+
+// SocketOf returns what tells of a connection, which stays the caller's; nil if it is not
+// one of TCP. Its Path costs one system call and allocates nothing; of a connection that
+// is closed it is the zero Path. It may be called from several goroutines.
+func SocketOf(c net.Conn) carrier.Socket {
+	conn, ok := c.(*net.TCPConn)
+	if !ok {
+		return nil
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	s := &socket{raw: raw}
+	s.read = s.readInfo
+	raw.Control(func(fd uintptr) {
+		name, err := unix.GetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION)
+		s.paced = err == nil && strings.HasPrefix(name, bbr)
+	})
+	return s
+}
+
+// A socket is the carrier.Socket of a TCP connection.
+type socket struct {
+	raw   syscall.RawConn
+	read  func(fd uintptr) // readInfo
+	paced bool
+
+	mu    sync.Mutex
+	info  unix.TCPInfo // what readInfo found
+	known bool         // ... if it did
+}
+
+func (s *socket) Path() carrier.Path {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.known = false
+	if s.raw.Control(s.read) != nil || !s.known {
+		return carrier.Path{}
+	}
+	p := carrier.Path{
+		RoundTrip: time.Duration(s.info.Rtt) * time.Microsecond,
+		Unsent:    int(s.info.Notsent_bytes),
+		Lost:      uint64(s.info.Total_retrans),
+		Paced:     s.paced,
+	}
+	if s.info.Min_rtt != 1<<32-1 { // the kernel's word for none yet
+		p.LeastRoundTrip = time.Duration(s.info.Min_rtt) * time.Microsecond
+	}
+	return p
+}
+
+// readInfo asks the kernel; unix.GetsockoptTCPInfo would allocate each time. A kernel
+// that knows less than we do leaves the rest as it was, which is zero.
+func (s *socket) readInfo(fd uintptr) {
+	size := uint32(unsafe.Sizeof(s.info))
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.IPPROTO_TCP, unix.TCP_INFO,
+		uintptr(unsafe.Pointer(&s.info)), uintptr(unsafe.Pointer(&size)), 0)
+	s.known = errno == 0
+}

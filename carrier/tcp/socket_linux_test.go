@@ -1,0 +1,234 @@
+package tcp
+
+import (
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bodkin-net/bodkin/carrier"
+)
+
+// congestionOf returns the congestion control that the kernel has for s.
+func congestionOf(t *testing.T, s carrier.Stream) (name string) {
+	t.Helper()
+	raw, err := s.ReadWriteCloser.(conn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) {
+		name, err = unix.GetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// sysctl returns the words of a setting of TCP's.
+func sysctl(t *testing.T, name string) []string {
+	t.Helper()
+	text, err := os.ReadFile("/proc/sys/net/ipv4/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Fields(string(text))
+}
+
+// pair returns both ends of a connection on loopback, with this Congestion at both.
+func pair(t *testing.T, c Congestion) (near, far carrier.Stream, err error) {
+	t.Helper()
+	l, err := ListenConfig{c}.Listen(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		return near, far, err
+	}
+	defer l.Close()
+	if near, err = (Dialer{Congestion: c}).Dial(t.Context(), l.Addr().String()); err != nil {
+		return near, far, err
+	}
+	t.Cleanup(func() { near.Close() })
+	if far, err = l.Accept(); err != nil {
+		return near, far, err
+	}
+	t.Cleanup(func() { far.Close() })
+	return near, far, nil
+}
+
+// TestCongestion has at both ends what was asked for: BBR, the system's own, one by its
+// name, and an error for a name that no kernel has. It needs root, and the kernel's
+// tcp_bbr.
+func TestCongestion(t *testing.T) {
+	usual := sysctl(t, "tcp_congestion_control")[0]
+	for _, c := range []struct {
+		wish Congestion
+		want string
+	}{
+		{"", "bbr"},
+		{System, usual},
+		{"reno", "reno"},
+	} {
+		near, far, err := pair(t, c.wish)
+		if err != nil {
+			t.Fatalf("%q: %v", c.wish, err)
+		}
+		if n, f := congestionOf(t, near), congestionOf(t, far); n != c.want || f != c.want {
+			t.Errorf("%q: it is %s and %s, want %s", c.wish, n, f, c.want)
+		}
+		if paced := near.Socket.Path().Paced; paced != (c.want == "bbr") {
+			t.Errorf("%q: paced: %v", c.wish, paced)
+		}
+	}
+	if _, _, err := pair(t, "bodkin"); !errors.Is(err, unix.ENOENT) || !strings.Contains(err.Error(), `"bodkin"`) {
+		t.Errorf("one that no kernel has: %v", err)
+	}
+	if _, err := (Dialer{Congestion: "bodkin"}).Dial(t.Context(), "127.0.0.1:1"); !errors.Is(err, unix.ENOENT) {
+		t.Errorf("one that no kernel has: %v", err)
+	}
+}
+
+// TestCongestionOfNobody is what a process without privilege gets where BBR is not for
+// all: a connection, with what the system has. A name that it may not have is an error.
+func TestCongestionOfNobody(t *testing.T) {
+	child := exec.Command("/proc/self/exe", "-test.run=^TestAsNobody$", "-test.v")
+	child.Env = append(os.Environ(), asNobody+"=1")
+	child.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	out, err := child.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: TestAsNobody") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+const asNobody = "TCP_TEST_AS_NOBODY"
+
+// TestAsNobody is a child of TestCongestionOfNobody.
+func TestAsNobody(t *testing.T) {
+	if os.Getenv(asNobody) == "" {
+		return
+	}
+	forbidden := ""
+	allowed := sysctl(t, "tcp_allowed_congestion_control")
+	for _, name := range sysctl(t, "tcp_available_congestion_control") {
+		if !strings.Contains(" "+strings.Join(allowed, " ")+" ", " "+name+" ") {
+			forbidden = name
+		}
+	}
+	if forbidden == "" {
+		t.Log("this machine allows everybody every congestion control")
+	} else if _, _, err := pair(t, Congestion(forbidden)); !errors.Is(err, unix.EPERM) {
+		t.Errorf("%s: %v", forbidden, err)
+	}
+	if _, _, err := pair(t, ""); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestPath reads what the kernel knows of a connection: round trips, what is not sent
+// since the peer reads nothing, what was sent again since packets were dropped; and
+// nothing once it is closed.
+func TestPath(t *testing.T) {
+	near, far, err := pair(t, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	exchange(t, near, far)
+	p := near.Socket.Path()
+	if p.RoundTrip <= 0 || p.RoundTrip > time.Second || p.LeastRoundTrip <= 0 || p.LeastRoundTrip > p.RoundTrip || p.Unsent != 0 || p.Lost != 0 || !p.Paced {
+		t.Errorf("after an exchange: %+v", p)
+	}
+
+	// The peer reads nothing: its window fills, and then our queue.
+	near.ReadWriteCloser.(conn).SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
+	block := make([]byte, 64<<10)
+	for err = nil; err == nil; {
+		_, err = near.Write(block)
+	}
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
+	if p := near.Socket.Path(); p.Unsent < 1 || p.Unsent > 1<<20 {
+		t.Errorf("behind a full window: %+v", p)
+	}
+
+	// The peer's socket drops all that comes.
+	near, far, err = pair(t, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	exchange(t, near, far)
+	raw, _ := far.ReadWriteCloser.(conn).SyscallConn()
+	raw.Control(func(fd uintptr) {
+		drop := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0}}
+		err = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &drop[0]})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	near.Write([]byte("lost"))
+	for late := time.Now().Add(5 * time.Second); near.Socket.Path().Lost == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(late) {
+			t.Fatalf("nothing was sent again: %+v", near.Socket.Path())
+		}
+	}
+
+	near.Close()
+	if p := near.Socket.Path(); p != (carrier.Path{}) {
+		t.Errorf("of a closed connection: %+v", p)
+	}
+}
+
+// exchange sends an octet there and back.
+func exchange(t *testing.T, near, far carrier.Stream) {
+	t.Helper()
+	b := []byte{1}
+	near.Write(b)
+	far.Read(b)
+	far.Write(b)
+	if _, err := near.Read(b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestPathAllocates(t *testing.T) {
+	near, far, err := pair(t, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	exchange(t, near, far)
+	if n := testing.AllocsPerRun(100, func() { near.Socket.Path() }); n != 0 {
+		t.Errorf("a Path costs %v allocations", n)
+	}
+}
+
+// TestSocketOfOthers: what is no TCP connection has no Socket, and not one that is nil
+// inside.
+func TestSocketOfOthers(t *testing.T) {
+	a, b := net.Pipe()
+	defer a.Close()
+	defer b.Close()
+	if s := SocketOf(a); s != nil {
+		t.Errorf("a pipe has %v", s)
+	}
+}
+
+func BenchmarkPath(b *testing.B) {
+	l, err := Listen(b.Context(), "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	s, err := Dial(b.Context(), l.Addr().String(), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	b.ReportAllocs()
+	for b.Loop() {
+		s.Socket.Path()
+	}
+}

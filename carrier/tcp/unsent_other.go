@@ -1,7 +1,0 @@
-//go:build !linux
-
-package tcp
-
-import "net"
-
-func limitUnsent(*net.TCPConn) {}
