@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -29,6 +30,22 @@ func congestionOf(t *testing.T, s carrier.Stream) (name string) {
 		t.Fatal(err)
 	}
 	return name
+}
+
+// unsentOf returns how many octets may wait in the kernel that are not sent yet.
+func unsentOf(t *testing.T, s carrier.Stream) (n int) {
+	t.Helper()
+	raw, err := s.ReadWriteCloser.(conn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) {
+		n, err = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // sysctl returns the words of a setting of TCP's.
@@ -79,6 +96,11 @@ func TestCongestion(t *testing.T) {
 		}
 		if n, f := congestionOf(t, near), congestionOf(t, far); n != c.want || f != c.want {
 			t.Errorf("%q: it is %s and %s, want %s", c.wish, n, f, c.want)
+		}
+		for _, s := range []carrier.Stream{near, far} {
+			if n := unsentOf(t, s); n != maxUnsent {
+				t.Errorf("%q: %d octets may wait unsent", c.wish, n)
+			}
 		}
 		if paced := near.Socket.Path().Paced; paced != (c.want == "bbr") {
 			t.Errorf("%q: paced: %v", c.wish, paced)
@@ -230,5 +252,39 @@ func BenchmarkPath(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		s.Socket.Path()
+	}
+}
+
+// TestControl: what a listener of others accepts is as what ours do.
+func TestControl(t *testing.T) {
+	config := net.ListenConfig{Control: Congestion("reno").Control}
+	config.SetMultipathTCP(false)
+	l, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	near, err := Dial(t.Context(), l.Addr().String(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer near.Close()
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	accepted := carrier.Stream{ReadWriteCloser: conn{c.(*net.TCPConn)}}
+	if name := congestionOf(t, accepted); name != "reno" {
+		t.Errorf("it accepts %s", name)
+	}
+	if n := unsentOf(t, accepted); n != maxUnsent {
+		t.Errorf("%d octets may wait unsent", n)
+	}
+	local := net.ListenConfig{Control: Congestion("").Control}
+	if l, err := local.Listen(t.Context(), "unix", filepath.Join(t.TempDir(), "s")); err != nil {
+		t.Errorf("a Unix socket: %v", err)
+	} else {
+		l.Close()
 	}
 }

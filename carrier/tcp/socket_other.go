@@ -8,7 +8,5 @@ import (
 	"github.com/bodkin-net/bodkin/carrier"
 )
 
-func limitUnsent(*net.TCPConn) {}
-
 // SocketOf returns nil: this system tells nothing that we know to read.
 func SocketOf(net.Conn) carrier.Socket { return nil }

@@ -31,6 +31,11 @@ type Congestion string
 // all.
 const System Congestion = "system"
 
+// Control sets up a socket as those are that Dial and Listen make: a Control for
+// listeners and dialers of others, which do not use Multipath TCP. It does not mind sockets that are not TCP's, unless c
+// has a name.
+func (c Congestion) Control(_, _ string, raw syscall.RawConn) error { return tune(raw, c) }
+
 // A Dialer says how to connect. The zero value is ready for use.
 type Dialer struct {
 	Control    Control // may be nil
@@ -47,7 +52,7 @@ func Dial(ctx context.Context, address string, control Control) (carrier.Stream,
 // that has a name.
 func (d Dialer) Dial(ctx context.Context, address string) (carrier.Stream, error) {
 	dialer := net.Dialer{KeepAliveConfig: keepAlive, Control: func(network, address string, raw syscall.RawConn) error {
-		if err := choose(raw, d.Congestion); err != nil || d.Control == nil {
+		if err := tune(raw, d.Congestion); err != nil || d.Control == nil {
 			return err
 		}
 		return d.Control(network, address, raw)
@@ -75,9 +80,8 @@ func Listen(ctx context.Context, address string) (*Listener, error) {
 // Listen listens on address, "host:port"; port 0 means any that is free. It fails for the
 // same Congestion as Dialer.Dial.
 func (c ListenConfig) Listen(ctx context.Context, address string) (*Listener, error) {
-	config := net.ListenConfig{KeepAliveConfig: keepAlive, Control: func(_, _ string, raw syscall.RawConn) error {
-		return choose(raw, c.Congestion)
-	}}
+	config := net.ListenConfig{KeepAliveConfig: keepAlive, Control: c.Congestion.Control}
+	config.SetMultipathTCP(false) // its sockets do not have all from their listener
 	l, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("tcp: %w", err)
@@ -105,7 +109,6 @@ type conn struct{ *net.TCPConn }
 
 // newStream takes over c. TCP_NODELAY is net's default.
 func newStream(c *net.TCPConn) carrier.Stream {
-	limitUnsent(c)
 	return carrier.Stream{ReadWriteCloser: conn{c}, Socket: SocketOf(c)}
 }
 

@@ -53,7 +53,7 @@ func start(t testing.TB, c Config, listeners ...net.Listener) *served {
 		t.Fatal(err)
 	}
 	if len(listeners) == 0 {
-		l, err := ListenTCP(t.Context(), "127.0.0.1:0")
+		l, err := ListenTCP(t.Context(), "127.0.0.1:0", nil)
 		if err != nil {
 			t.Fatal(err)
 		}

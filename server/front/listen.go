@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -32,9 +33,15 @@ func listenerName(l net.Listener) string {
 	return l.Addr().String()
 }
 
+// A Control sets up a socket before it listens, as in net.ListenConfig, or one that
+// listens already. What it sets is what connections have from their listener.
+type Control = func(network, address string, raw syscall.RawConn) error
+
 // ListenTCP listens on address, "host:port" or ":port"; port 0 means any that is free.
-func ListenTCP(ctx context.Context, address string) (*Listener, error) {
-	config := net.ListenConfig{KeepAliveConfig: keepAlive, Control: tune}
+// control may be nil.
+func ListenTCP(ctx context.Context, address string, control Control) (*Listener, error) {
+	config := net.ListenConfig{KeepAliveConfig: keepAlive, Control: control}
+	config.SetMultipathTCP(false) // its sockets do not have all from their listener
 	l, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("front: %w", err)

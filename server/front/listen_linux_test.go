@@ -107,7 +107,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(inherits) == "mine" {
 		os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
 	}
-	listeners, err := Inherited()
+	listeners, err := Inherited(nil)
 	if err != nil {
 		io.WriteString(os.Stdout, err.Error()+"\n")
 	}

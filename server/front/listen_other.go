@@ -11,7 +11,7 @@ import (
 
 // Inherited returns the sockets that a service manager has made for this process: on
 // this system there is none that does.
-func Inherited() ([]*Listener, error) {
+func Inherited(Control) ([]*Listener, error) {
 	if os.Getenv("LISTEN_FDS") != "" {
 		return nil, errors.New("front: sockets of a service manager's are not known on this system")
 	}

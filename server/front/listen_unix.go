@@ -24,8 +24,9 @@ const (
 
 // Inherited returns the sockets that a service manager such as systemd has made for this
 // process (sd_listen_fds(3)), which may be none. It takes the variables that say so
-// out of the environment: they are not for children.
-func Inherited() ([]*Listener, error) {
+// out of the environment: they are not for children. control, which may be nil, is called
+// with those of TCP.
+func Inherited(control Control) ([]*Listener, error) {
 	pid, count, names := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_FDNAMES")
 	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
 		os.Unsetenv(name)
@@ -44,7 +45,7 @@ func Inherited() ([]*Listener, error) {
 		if i < len(split) && split[i] != "" {
 			name += ":" + split[i]
 		}
-		l, err := inherit(firstInherited+i, name)
+		l, err := inherit(firstInherited+i, name, control)
 		if err != nil {
 			for _, l := range listeners {
 				l.Close()
@@ -57,7 +58,7 @@ func Inherited() ([]*Listener, error) {
 }
 
 // inherit makes a Listener of a descriptor, and owns it.
-func inherit(fd int, name string) (*Listener, error) {
+func inherit(fd int, name string, control Control) (*Listener, error) {
 	unix.CloseOnExec(fd)
 	f := os.NewFile(uintptr(fd), name)
 	defer f.Close() // the listener has one of its own
@@ -67,8 +68,16 @@ func inherit(fd int, name string) (*Listener, error) {
 	}
 	switch l := l.(type) {
 	case *net.TCPListener:
-		if raw, err := l.SyscallConn(); err == nil {
-			tune("tcp", "", raw)
+		if control == nil {
+			break
+		}
+		raw, err := l.SyscallConn()
+		if err == nil {
+			err = control("tcp", l.Addr().String(), raw)
+		}
+		if err != nil {
+			l.Close()
+			return nil, fmt.Errorf("front: socket %d of the service manager's (%s): %w", fd, name, err)
 		}
 	case *net.UnixListener:
 		l.SetUnlinkOnClose(false) // it is the manager's

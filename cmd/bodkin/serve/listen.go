@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 
+	"github.com/bodkin-net/bodkin/carrier/tcp"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/server/front"
 )
@@ -18,10 +19,13 @@ const usual = ":443"
 // stands before us.
 const socketMode = 0o660
 
+// tune sets up what clients come by.
+var tune = tcp.Congestion("").Control
+
 // listen listens at the addresses; without any where the service manager does already,
 // or at the usual port.
 func listen(ctx context.Context, addresses []string) (list []net.Listener, err error) {
-	inherited, err := front.Inherited()
+	inherited, err := front.Inherited(tune)
 	if err != nil {
 		return nil, report.At(report.Reach, err, "")
 	}
@@ -36,7 +40,7 @@ func listen(ctx context.Context, addresses []string) (list []net.Listener, err e
 		if path, ok := strings.CutPrefix(address, "unix:"); ok {
 			l, err = front.ListenUnix(ctx, path, socketMode)
 		} else {
-			l, err = front.ListenTCP(ctx, address)
+			l, err = front.ListenTCP(ctx, address, tune)
 		}
 		if err != nil {
 			for _, l := range list {

@@ -5,10 +5,22 @@ import (
 	"net"
 
 	"github.com/bodkin-net/bodkin/carrier"
+	"github.com/bodkin-net/bodkin/carrier/tcp"
+	"github.com/bodkin-net/bodkin/server/front"
 )
 
 // streamOf makes a Stream of a connection, which it owns.
 func streamOf(c net.Conn) carrier.Stream { return carrier.Stream{ReadWriteCloser: conn{c}} }
+
+// socketOf returns what the kernel knows of a client's connection; nil where the client
+// may not be at its other end: what comes from this machine is a web server's that stands
+// before us, or in no need of that.
+func socketOf(c *front.Conn) carrier.Socket {
+	if a := addressOf(c.RemoteAddr()); !a.IsValid() || a.IsLoopback() {
+		return nil
+	}
+	return tcp.SocketOf(c.Conn)
+}
 
 type conn struct{ net.Conn }
 

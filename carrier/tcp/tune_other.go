@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-func choose(_ syscall.RawConn, c Congestion) error {
+func tune(_ syscall.RawConn, c Congestion) error {
 	if c == System || c == "" {
 		return nil
 	}
