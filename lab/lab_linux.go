@@ -58,12 +58,17 @@ type Options struct {
 	Corp       Place      // of a private network with a machine of its own, Lab.Corp
 	Direct     bool       // adds a cable between laptop and internet, for comparisons; see DirectLaptop4
 	Rate       int64      // bit/s of the laptop's cable each way; 0 does not slow it down
+	Shaped     bool       // the laptop's cables are Shapers: Lab.Wire, and with Direct Lab.DirectWire
 }
 
 // A Lab is four machines and the cables between them.
 type Lab struct {
 	Laptop, Firewall, Gateway, Internet *Machine
 	Corp                                *Machine // stands for the hosts of a private network; nil without Options.Corp
+
+	// Wire is the laptop's cable and DirectWire that of Options.Direct, both up from the
+	// laptop; nil without Options.Shaped. They pass everything at once until Set.
+	Wire, DirectWire *Shaper
 
 	Resolver     *Resolver // the internet's, at DNS4 and DNS6
 	CorpResolver *Resolver // the private network's; nil without one
@@ -83,6 +88,9 @@ func New(ctx context.Context, o Options) (*Lab, error) {
 	}
 	if o.Corp < CorpNowhere || o.Corp > CorpAroundGateway || o.Corp != CorpNowhere && (o.Closed || o.Direct) {
 		return nil, fmt.Errorf("lab: no private network at place %d of this lab", o.Corp)
+	}
+	if o.Shaped && o.Rate != 0 {
+		return nil, errors.New("lab: a Shaper's rate is its own: Shaped and Rate exclude each other")
 	}
 	if o.RPFilter < RPLoose || o.RPFilter > RPStrict {
 		return nil, fmt.Errorf("lab: no reverse path filter setting %d", o.RPFilter)
@@ -170,6 +178,11 @@ func (l *Lab) Close() error {
 		}
 		if l.leaks != nil {
 			l.leaks.close()
+		}
+		for _, s := range []*Shaper{l.Wire, l.DirectWire} {
+			if s != nil {
+				s.Close()
+			}
 		}
 		var wg sync.WaitGroup
 		for _, m := range machines {

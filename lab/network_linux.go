@@ -36,13 +36,24 @@ func (l *Lab) connect(ctx context.Context) error {
 		}
 	}
 	ends, routes := l.topology()
+	wires := map[int]**Shaper{0: &l.Wire}
 	if l.options.Direct {
+		wires[len(ends)] = &l.DirectWire
 		ends = append(ends, [2]end{{l.Laptop, "bench0", nets(DirectLaptop4, 30)}, {l.Internet, "bench0", nets(DirectInternet4, 30)}})
 	}
-	for _, e := range ends {
-		if err := cable(ctx, e[0], e[1]); err != nil {
+	for i, e := range ends {
+		wire, shaped := wires[i]
+		if !shaped || !l.options.Shaped {
+			if err := cable(ctx, e[0], e[1]); err != nil {
+				return err
+			}
+			continue
+		}
+		s, err := shapedCable(ctx, e[0], e[1])
+		if err != nil {
 			return err
 		}
+		*wire = s
 	}
 	if l.Corp != nil {
 		if err := l.Corp.addHosts("eth0", nets(Corp4, 32, Corp6, 128, CorpDNS4, 32, CorpDNS6, 128)); err != nil {

@@ -27,7 +27,7 @@ func onThread(fn func() error) error {
 	return <-done
 }
 
-// namespaces are a machine's, held open by descriptors.
+// namespaces are a machine's, held open by descriptors; -1 is none of its own.
 type namespaces struct {
 	net, mnt, uts, ipc, pid int
 }
@@ -46,6 +46,9 @@ func (n namespaces) enter() error {
 		{n.pid, unix.CLONE_NEWPID},
 		{n.mnt, unix.CLONE_NEWNS}, // last: it takes the real /proc away
 	} {
+		if ns.fd < 0 {
+			continue
+		}
 		if err := unix.Setns(ns.fd, ns.kind); err != nil {
 			return err
 		}

@@ -1,0 +1,349 @@
+package lab
+
+import (
+	"encoding/binary"
+	"math"
+	"os"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A bare is a Shaper between two networks with nothing in them but a test's frames.
+type bare struct {
+	*Shaper
+	ends [2]*packetRing
+}
+
+func newBare(t *testing.T) *bare {
+	t.Helper()
+	var b bare
+	var ends [2]end
+	for i, name := range []string{"one", "other"} {
+		m, err := newNetwork(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(m.close)
+		ends[i] = end{machine: m, device: "eth0"}
+	}
+	s, err := shapedCable(t.Context(), ends[0], ends[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	b.Shaper = s
+	for i, e := range ends {
+		link, err := e.machine.netlink.LinkByName(e.device)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = e.machine.Do(func() (err error) {
+			b.ends[i], err = openRing(link.Attrs().Index)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(b.ends[i].close)
+	}
+	return &b
+}
+
+// An arrival is a test frame that came, by the kernel's clock at its coming.
+type arrival struct {
+	number     int
+	sent, came time.Duration
+	size       int
+}
+
+func (a arrival) took() time.Duration { return a.came - a.sent }
+
+// exchange sends n frames of a size from one end, each some time after the one before,
+// and returns those that come to the other until all are there or none has come for a
+// while.
+func (b *bare) exchange(t *testing.T, from, n, size int, gap time.Duration) []arrival {
+	t.Helper()
+	const quiet = 300 * time.Millisecond
+	got := make(chan []arrival)
+	to := b.ends[1-from]
+	go func() {
+		var list []arrival
+		for len(list) < n {
+			fds := []unix.PollFd{{Fd: int32(to.fd), Events: unix.POLLIN}}
+			if ready, err := unix.Poll(fds, int(quiet.Milliseconds())); ready == 0 && err == nil {
+				break
+			}
+			for {
+				f, ok := to.receive()
+				if !ok {
+					break
+				}
+				if len(f.octets) >= 30 && f.octets[0] == 0x02 {
+					list = append(list, arrival{
+						number: int(binary.BigEndian.Uint64(f.octets[14:])),
+						sent:   time.Duration(binary.BigEndian.Uint64(f.octets[22:])),
+						came:   time.Duration(f.came), size: len(f.octets),
+					})
+				}
+				to.release()
+			}
+		}
+		got <- list
+	}()
+	frame := make([]byte, size)
+	frame[0], frame[6] = 0x02, 0x02 // locally administered addresses
+	binary.BigEndian.PutUint16(frame[12:], unix.ETH_P_IP)
+	next := time.Now()
+	for i := range n {
+		for gap > 0 && time.Until(next) > 0 { // more exactly than a sleep
+			unix.Nanosleep(&unix.Timespec{Nsec: max(1, int64(min(time.Until(next), time.Second/2)))}, nil)
+		}
+		next = next.Add(gap)
+		binary.BigEndian.PutUint64(frame[14:], uint64(i))
+		binary.BigEndian.PutUint64(frame[22:], uint64(time.Now().UnixNano()))
+		if err := b.ends[from].send(frame); err != nil {
+			t.Error(err)
+			break
+		}
+	}
+	return <-got
+}
+
+func percentile(list []time.Duration, p float64) time.Duration {
+	list = slices.Sorted(slices.Values(list))
+	return list[min(len(list)-1, int(p*float64(len(list))))]
+}
+
+// report says how well the machine did, for those who wonder about a failure.
+func (b *bare) report(t *testing.T) {
+	t.Helper()
+	up, down := b.Stats()
+	t.Logf("up %+v, down %+v", up, down)
+}
+
+const fullFrame = 1514
+
+// TestShaperRate: a full link gives what was asked for, to a hundredth, and each frame
+// at its time.
+func TestShaperRate(t *testing.T) {
+	b := newBare(t)
+	for _, rate := range []int64{1e6, 20e6, 100e6} {
+		n := max(40, int(rate/8/fullFrame/2)) // half a second
+		b.Set(Way{Rate: rate, Delay: 25 * time.Millisecond}, Way{})
+		each := time.Duration(fullFrame * 8 * int64(time.Second) / rate)
+		got := b.exchange(t, 0, n, fullFrame, each*9/10)
+		if len(got) != n {
+			t.Fatalf("%d bit/s: %d of %d frames came", rate, len(got), n)
+		}
+		// The first frame comes when it is sent, the last of all n after n times each.
+		took := got[n-1].came - got[0].came
+		if is := float64(n-1) * fullFrame * 8 / took.Seconds(); math.Abs(is/float64(rate)-1) > .01 {
+			t.Errorf("%.0f bit/s instead of %d", is, rate)
+		}
+		var off []time.Duration
+		for i, a := range got {
+			if a.number != i {
+				t.Fatalf("%d bit/s: frame %d came as number %d", rate, a.number, i)
+			}
+			off = append(off, (a.came - got[0].came - time.Duration(i)*each).Abs())
+		}
+		p95 := percentile(off, .95)
+		t.Logf("%d bit/s: %.4f of it; off by %v at the median, %v at p95", rate, float64(n-1)*fullFrame*8/took.Seconds()/float64(rate), percentile(off, .5), p95)
+		if p95 > 500*time.Microsecond {
+			t.Errorf("%d bit/s: frames come %v off their time (p95)", rate, p95)
+		}
+	}
+	b.report(t)
+}
+
+// TestShaperDelay: a frame alone takes its delay, and the time of its sending.
+func TestShaperDelay(t *testing.T) {
+	b := newBare(t)
+	for _, w := range []Way{
+		{Delay: 25 * time.Millisecond},
+		{Delay: 100 * time.Microsecond},
+		{Delay: 25 * time.Millisecond, Rate: 20e6},
+	} {
+		b.Set(Way{}, w)
+		want := w.Delay
+		if w.Rate > 0 {
+			want += time.Duration(fullFrame * 8 * int64(time.Second) / w.Rate)
+		}
+		var off []time.Duration
+		for _, a := range b.exchange(t, 1, 200, fullFrame, 2*time.Millisecond) {
+			off = append(off, a.took()-want)
+		}
+		if len(off) != 200 {
+			t.Fatalf("%+v: %d of 200 frames came", w, len(off))
+		}
+		t.Logf("%+v: off by %v (p5), %v (median), %v (p95)", w, percentile(off, .05), percentile(off, .5), percentile(off, .95))
+		if percentile(off, .05) < -500*time.Microsecond || percentile(off, .95) > 500*time.Microsecond {
+			t.Errorf("%+v: off by %v to %v", w, percentile(off, .05), percentile(off, .95))
+		}
+	}
+	b.report(t)
+}
+
+// TestShaperBuffer: as many frames of a burst pass as find room, and not one more.
+func TestShaperBuffer(t *testing.T) {
+	b := newBare(t)
+	const fit = 40
+	b.Set(Way{Rate: 2e6, Buffer: fit*fullFrame + fullFrame/2, Delay: time.Millisecond}, Way{})
+	got := b.exchange(t, 0, 100, fullFrame, 0) // a frame's time is 6 ms, more than all of the burst takes
+	if len(got) != fit {
+		t.Errorf("%d frames of a burst fit, want %d", len(got), fit)
+	}
+	if up, _ := b.Stats(); up.Dropped != 100-int64(len(got)) || up.Frames != int64(len(got)) || up.Octets != int64(len(got))*fullFrame {
+		t.Errorf("stats: %+v", up)
+	}
+}
+
+// TestShaperLoss: the same frames are lost with the same seed.
+func TestShaperLoss(t *testing.T) {
+	b := newBare(t)
+	numbers := func(seed uint64) (list []int) {
+		b.Set(Way{Loss: .05, Seed: seed, Delay: time.Millisecond}, Way{})
+		for _, a := range b.exchange(t, 0, 3000, 100, 20*time.Microsecond) {
+			list = append(list, a.number)
+		}
+		return list
+	}
+	one := numbers(7)
+	if n := 3000 - len(one); n < 100 || n > 200 { // 150, and 4 standard deviations
+		t.Errorf("%d of 3000 frames are lost, not about 5 %%", n)
+	}
+	if again := numbers(7); !slices.Equal(one, again) {
+		t.Errorf("another run lost other frames: %d came, then %d", len(one), len(again))
+	}
+	if other := numbers(8); slices.Equal(one, other) {
+		t.Error("another seed lost the same frames")
+	}
+	b.report(t)
+}
+
+// TestShaperJitter: delays are spread evenly, and order is kept unless it is not to be.
+func TestShaperJitter(t *testing.T) {
+	b := newBare(t)
+	for _, reorder := range []bool{true, false} {
+		w := Way{Delay: 5 * time.Millisecond, Jitter: 10 * time.Millisecond, Reorder: reorder, Seed: 5}
+		b.Set(w, Way{})
+		got := b.exchange(t, 0, 500, 100, time.Millisecond)
+		if len(got) != 500 {
+			t.Fatalf("%d of 500 frames came", len(got))
+		}
+		var took []time.Duration
+		ordered := true
+		for i, a := range got {
+			took = append(took, a.took())
+			ordered = ordered && a.number == i
+		}
+		if ordered == reorder {
+			t.Errorf("reorder is %v, and that the frames came in order is %v", reorder, ordered)
+		}
+		if !reorder {
+			continue
+		}
+		for _, p := range []float64{.1, .5, .9} {
+			want := w.Delay + time.Duration(p*float64(w.Jitter))
+			// Three standard deviations of a quantile of 500, and the Shaper's own.
+			tolerance := time.Duration(3*math.Sqrt(p*(1-p)/500)*float64(w.Jitter)) + 500*time.Microsecond
+			if is := percentile(took, p); (is - want).Abs() > tolerance {
+				t.Errorf("%.0f %% of the frames take at most %v, want %v ± %v", 100*p, is, want, tolerance)
+			}
+		}
+	}
+}
+
+// TestShaperCut: nothing of what is on the way or comes gets through, and later all
+// does again.
+func TestShaperCut(t *testing.T) {
+	b := newBare(t)
+	way := Way{Delay: 100 * time.Millisecond, Rate: 20e6}
+	b.Set(way, way)
+	time.AfterFunc(50*time.Millisecond, b.Cut)
+	if got := b.exchange(t, 0, 100, fullFrame, time.Millisecond); len(got) != 0 {
+		t.Errorf("%d frames came through a cable that was cut", len(got))
+	}
+	if up, _ := b.Stats(); up.Cut != 100 {
+		t.Errorf("stats: %+v", up)
+	}
+	b.Restore()
+	for from := range 2 {
+		if got := b.exchange(t, from, 10, fullFrame, time.Millisecond); len(got) != 10 {
+			t.Errorf("%d of 10 frames came after the cable was whole again", len(got))
+		}
+	}
+}
+
+// shaperCPU is the processor time of the Shaper's thread, the only one of this process
+// with a real-time priority.
+func shaperCPU(t *testing.T) time.Duration {
+	t.Helper()
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, task := range tasks {
+		id, err := strconv.Atoi(task.Name())
+		if err != nil {
+			continue
+		}
+		policy, _, errno := unix.Syscall(unix.SYS_SCHED_GETSCHEDULER, uintptr(id), 0, 0)
+		if errno != 0 || policy != unix.SCHED_FIFO {
+			continue
+		}
+		var spent unix.Timespec
+		// A thread's clock as the kernel names it (clock_getcpuclockid(3)).
+		if err := unix.ClockGettime(int32(^id<<3|6), &spent); err != nil {
+			t.Fatal(err)
+		}
+		return time.Duration(spent.Nano())
+	}
+	t.Fatal("no thread has a real-time priority")
+	return 0
+}
+
+// TestShaperCost: 100 Mbit/s of full frames each way cost a small part of a processor.
+func TestShaperCost(t *testing.T) {
+	b := newBare(t)
+	way := Way{Rate: 100e6, Delay: 25 * time.Millisecond, Buffer: 625_000}
+	b.Set(way, way)
+	const n = 8000 // a second's
+	before, began := shaperCPU(t), time.Now()
+	other := make(chan []arrival)
+	go func() { other <- b.exchange(t, 1, n, fullFrame, 122*time.Microsecond) }()
+	up, down := b.exchange(t, 0, n, fullFrame, 122*time.Microsecond), <-other
+	spent, took := shaperCPU(t)-before, time.Since(began)
+	if len(up) != n || len(down) != n {
+		t.Errorf("%d and %d of %d frames came", len(up), len(down), n)
+	}
+	share := spent.Seconds() / took.Seconds()
+	t.Logf("%.1f %% of a processor, %.1f µs a frame", 100*share, spent.Seconds()*1e6/(2*n))
+	b.report(t)
+}
+
+// TestShaperClose: it does not wait for what is on its way, and keeps no descriptors.
+func TestShaperClose(t *testing.T) {
+	fds := func() int {
+		list, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	b := newBare(t)
+	b.Set(Way{Delay: time.Hour}, Way{})
+	if got := b.exchange(t, 0, 10, fullFrame, 0); len(got) != 0 {
+		t.Errorf("%d frames came before their time", len(got))
+	}
+	before := fds()
+	b.Close()
+	b.Close()
+	if after := fds(); after >= before {
+		t.Errorf("%d descriptors before Close, %d after", before, after)
+	}
+}
