@@ -23,6 +23,9 @@ func refuse(hint, format string, args ...any) error {
 	return &Error{Reason: fmt.Sprintf(format, args...), Hint: hint}
 }
 
+// The kernel's names of congestion controls have at most 15 characters (TCP_CA_NAME_MAX).
+var congestionPattern = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,14}$`)
+
 var namePattern = regexp.MustCompile(`^[a-z][a-z0-9-]{0,14}$`)
 
 // DNS says which resolver the machine uses while the tunnel is up.
@@ -122,6 +125,7 @@ type Up struct {
 	Command     []string   // what runs in its own network, of `bodkin exec`
 
 	Grace        time.Duration // how long the far side is asked to hold the tunnel while the connection is lost
+	Congestion   string        // of sockets of our own: "" for BBR where there is, "system", or the kernel's name of one
 	Fast         bool          // find a silently dead connection sooner
 	Stand        bool          // dial again even when the far side has ended the tunnel
 	Once         bool          // do not dial again when the connection is lost
@@ -155,6 +159,9 @@ func (u *Up) Check() error {
 	}
 	if len(u.SSH) == 0 {
 		return refuse("for example -e 'ssh -F file'", "-e names no program")
+	}
+	if u.Congestion != "" && !congestionPattern.MatchString(u.Congestion) {
+		return refuse("bbr, cubic, or system for what the machine has for all; see sysctl net.ipv4.tcp_available_congestion_control", "--congestion %q", u.Congestion)
 	}
 	if u.Detach && u.Plan {
 		return refuse("leave one of them out", "--plan and --detach contradict each other")

@@ -13,6 +13,7 @@ import (
 	"github.com/bodkin-net/bodkin/carrier/command"
 	"github.com/bodkin-net/bodkin/carrier/farhalf"
 	"github.com/bodkin-net/bodkin/carrier/line"
+	"github.com/bodkin-net/bodkin/carrier/tcp"
 	"github.com/bodkin-net/bodkin/carrier/tls"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/farside"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
@@ -33,7 +34,7 @@ func (n *near) prove(ctx context.Context) error {
 		return report.At(report.Reach, err, "")
 	}
 	n.passage = &way.Way{
-		Hops: n.config.Via, Secrets: n.secrets, Silence: n.config.Silence, SSH: n.config.SSH, Fdpass: []string{self, fdpassCommand},
+		Hops: n.config.Via, Secrets: n.secrets, Silence: n.config.Silence, SSH: n.config.SSH, Congestion: tcp.Congestion(n.config.Congestion), Fdpass: []string{self, fdpassCommand},
 		Done:   n.done,
 		Banner: func(place, line string) { n.voice.detail("%s says: %s", place, line) },
 		Log:    n.voice.aside,

@@ -189,7 +189,7 @@ func (n *near) connectTCP(ctx context.Context) error {
 	if n.privileged != nil {
 		control = n.privileged.Control
 	}
-	if n.stream, err = tcp.Dial(ctx, address, control); err != nil {
+	if n.stream, err = (tcp.Dialer{Control: control, Congestion: tcp.Congestion(n.config.Congestion)}).Dial(ctx, address); err != nil {
 		return report.At(report.Reach, err, "")
 	}
 	n.course = course{text: "tcp to " + address, marked: []netip.AddrPort{far}}

@@ -8,10 +8,13 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"syscall"
 
 	"github.com/bodkin-net/bodkin/carrier"
 	"github.com/bodkin-net/bodkin/carrier/ssh"
+	"github.com/bodkin-net/bodkin/carrier/tcp"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/way"
 	"github.com/bodkin-net/bodkin/config"
 	"github.com/bodkin-net/bodkin/host"
 )
@@ -67,7 +70,16 @@ func (n *near) login(ctx context.Context, remote string, terminal bool) error {
 
 // dialOutside connects a socket whose packets stay outside the tunnel.
 func (n *near) dialOutside(ctx context.Context, network, address string) (*os.File, error) {
-	conn, err := (&net.Dialer{Control: n.privileged.Control}).DialContext(ctx, network, address)
+	d := net.Dialer{Control: func(network, address string, raw syscall.RawConn) error {
+		if err := tcp.Congestion(n.config.Congestion).Control(network, address, raw); err != nil {
+			return err
+		}
+		return n.privileged.Control(network, address, raw)
+	}}
+	if n.redialling {
+		d.Timeout = way.RedialTime
+	}
+	conn, err := d.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}

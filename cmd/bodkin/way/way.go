@@ -39,6 +39,11 @@ import (
 // it is taken for one that answers none.
 const settleTime = 10 * time.Second
 
+// RedialTime is how long a host may take to answer that answered before. It is short:
+// a network that came back is found by the next attempt, and not by this one, whose
+// questions come ever more seldom (RFC 6298, section 5.5).
+const RedialTime = 5 * time.Second
+
 // A Way is the way to a far side. Its methods may be called one after another, as
 // often as there is dialling to do.
 type Way struct {
@@ -48,6 +53,8 @@ type Way struct {
 	SSH     []string      // the ssh program and its options, for jump hosts
 	Fdpass  []string      // what hands ssh a connection of ours: see ssh.Config
 	Control tcp.Control   // is called with each socket of ours before it connects; may be nil
+
+	Congestion tcp.Congestion // of the sockets of ours
 
 	// Done is called when a hop is behind us, and Banner with each line that a host
 	// shows before it lets anybody in, printable. Log gets what only the curious want
@@ -132,8 +139,16 @@ func (w *Way) connect(ctx context.Context, address string) (carrier.Stream, erro
 	if known.IsValid() {
 		address = known.String()
 	}
-	s, err := tcp.Dial(ctx, address, w.Control)
+	within, cancel := ctx, context.CancelFunc(func() {})
+	if known.IsValid() { // the way is known to be there, but for times when the network is not
+		within, cancel = context.WithTimeoutCause(ctx, RedialTime, fmt.Errorf("%s did not answer in %.0f s", address, RedialTime.Seconds()))
+	}
+	defer cancel()
+	s, err := tcp.Dialer{Control: w.Control, Congestion: w.Congestion}.Dial(within, address)
 	if err != nil {
+		if cause := context.Cause(within); cause != nil && ctx.Err() == nil {
+			err = cause
+		}
 		return s, report.At(report.Reach, err, hintReach(err))
 	}
 	if c, ok := s.ReadWriteCloser.(interface{ RemoteAddr() net.Addr }); ok {
