@@ -100,13 +100,53 @@ func (s *Server) Handshake(by, from, key, result string, err error) {
 	if result == ResultWelcome {
 		return
 	}
-	host := from
-	if i := strings.LastIndexByte(host, ':'); i > 0 {
-		host = host[:i] // the port is another one each time
-	}
-	if omitted, due := s.refusals.due(host, result, s.now()); due {
+	if omitted, due := s.refusals.due(hostOf(from), result, s.now()); due {
 		s.log.Warn("refused", "by", plain(by), "from", plain(from), "key", plain(key), "result", result, "reason", plain(err.Error()), "omitted", omitted)
 	}
+}
+
+// Results of an attempt to continue a session, for Resume. They are the values of a
+// metric's label too.
+const (
+	ResumeDone    = "resumed"
+	ResumeUnknown = "unknown" // there is none of that name, of that client
+	ResumeForged  = "forged"  // the client did not prove that it had begun it
+	ResumeFailed  = "failed"  // the connection ended, or said something else
+)
+
+// Resume counts what became of a client's wish to continue a session, on a connection
+// that it came by. Of any other result than ResumeDone the error is logged, once for each
+// address and result in a minute. key is the client's.
+func (s *Server) Resume(c *Connection, key, result string, err error) {
+	s.mu.Lock()
+	s.resumes[[2]string{c.By, result}]++
+	s.mu.Unlock()
+	if result == ResumeDone {
+		return
+	}
+	if omitted, due := s.refusals.due(hostOf(c.From), result, s.now()); due {
+		s.log.Warn("not continued", "by", plain(c.By), "from", plain(c.From), "key", plain(key), "result", result, "reason", plain(err.Error()), "omitted", omitted)
+	}
+}
+
+// Lost logs that the client is away, and why the connection ended that carried its
+// session.
+func (s *Session) Lost(cause error) {
+	s.server.log.Info("session waits", append(s.attributes(), slog.String("why", plain(cause.Error())))...)
+}
+
+// Resumed logs that the client is back.
+func (s *Session) Resumed() {
+	_, streams := s.Last()
+	s.server.log.Info("session goes on", append(s.attributes(), slog.Int("streams", streams))...)
+}
+
+// hostOf is where a client comes from without its port, which is another one each time.
+func hostOf(from string) string {
+	if i := strings.LastIndexByte(from, ':'); i > 0 {
+		return from[:i]
+	}
+	return from
 }
 
 // Refused logs that something of the session was turned away inside the tunnel: once

@@ -62,6 +62,8 @@ func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys
 
 var (
 	sessionsDesc   = prometheus.NewDesc("bodkin_sessions", "Sessions there are.", []string{"by"}, nil)
+	awayDesc       = prometheus.NewDesc("bodkin_sessions_away", "Sessions of them whose client has no connection now.", nil, nil)
+	resumesDesc    = prometheus.NewDesc("bodkin_resumes_total", "Connections that were to continue a session, and what became of them.", []string{"by", "result"}, nil)
 	handshakesDesc = prometheus.NewDesc("bodkin_handshakes_total", "Clients that came, and what became of them.", []string{"by", "result"}, nil)
 	octetsDesc     = prometheus.NewDesc("bodkin_octets_total", "Octets of IP carried.", []string{"client", "direction"}, nil)
 	packetsDesc    = prometheus.NewDesc("bodkin_packets_total", "Packets carried; one that is to be cut up counts once.", []string{"client", "direction"}, nil)
@@ -71,7 +73,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (s *Server) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{sessionsDesc, handshakesDesc, octetsDesc, packetsDesc, flowsDesc, refusedDesc} {
+	for _, d := range []*prometheus.Desc{sessionsDesc, awayDesc, resumesDesc, handshakesDesc, octetsDesc, packetsDesc, flowsDesc, refusedDesc} {
 		ch <- d
 	}
 }
@@ -80,15 +82,23 @@ func (s *Server) Describe(ch chan<- *prometheus.Desc) {
 // a thousand of them.
 func (s *Server) Collect(ch chan<- prometheus.Metric) {
 	s.mu.Lock() // a session is in one of the two, so that no count ever falls
-	sums, sessions := s.totals.copy(), s.list()
+	sums, sessions, resumes := s.totals.copy(), s.list(), maps.Clone(s.resumes)
 	s.mu.Unlock()
-	by := map[string]int{}
+	by, away := map[string]int{}, 0
 	for _, session := range sessions {
-		by[session.By]++
+		c, _ := session.Last()
+		by[c.By]++
+		if !session.Away().IsZero() {
+			away++
+		}
 		sums.of(session.Client.Name).add(session.Counts())
 	}
 	for way, n := range by {
 		ch <- prometheus.MustNewConstMetric(sessionsDesc, prometheus.GaugeValue, float64(n), way)
+	}
+	ch <- prometheus.MustNewConstMetric(awayDesc, prometheus.GaugeValue, float64(away))
+	for k, n := range resumes {
+		ch <- prometheus.MustNewConstMetric(resumesDesc, prometheus.CounterValue, float64(n), k[0], k[1])
 	}
 	refused := map[string]uint64{}
 	for name, c := range sums {

@@ -56,6 +56,19 @@ func (b *Bucket) Burst() int {
 	return int(burst(rate))
 }
 
+// Room returns how many octets may pass now without waiting, and in a moment; 0, 0: there
+// is no limit.
+func (b *Bucket) Room(now time.Time) (octets, moment int) {
+	rate := b.rate.Load()
+	if rate <= 0 {
+		return 0, 0
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	tokens := min(b.tokens+now.Sub(b.filled).Seconds()*float64(rate), burst(rate))
+	return max(0, int(tokens)), max(momentMin, int(float64(rate)*momentTime.Seconds()))
+}
+
 // Take lets n octets pass, and returns how long whoever takes them must wait first.
 func (b *Bucket) Take(n int, now time.Time) time.Duration {
 	rate := b.rate.Load()

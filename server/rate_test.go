@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"testing"
 	"testing/synctest"
@@ -157,7 +158,7 @@ func TestMeterAllocates(t *testing.T) {
 	f := newFake()
 	opened := make(chan struct{})
 	go func() {
-		ended <- s.Hold(context.Background(), Client{Key: "A", Rate: 1 << 40}, "tls", "", func(_ context.Context, session *Session) (Tunnel, error) {
+		ended <- s.Hold(context.Background(), Client{Key: "A", Rate: 1 << 40}, nobody(), func(_ context.Context, session *Session) (Tunnel, error) {
 			m = session.Meter(sink{})
 			close(opened)
 			return f, nil
@@ -171,3 +172,54 @@ func TestMeterAllocates(t *testing.T) {
 	f.stop <- nil
 	<-ended
 }
+
+// TestMeterRoom: what there is room for is what the rate lets pass, or less if what is
+// below says so.
+func TestMeterRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const rate = 1 << 20
+		s := New(Config{})
+		a := hold(t, s, Client{Key: "A", Rate: rate})
+		room := func(below io.ReadWriteCloser) [2]int {
+			octets, burst := a.session.Meter(below).(interface{ Room() (int, int) }).Room()
+			return [2]int{octets, burst}
+		}
+		const moment = rate / 500
+		for _, c := range []struct {
+			about string
+			write int
+			after time.Duration
+			below io.ReadWriteCloser
+			want  [2]int
+		}{
+			{"a full bucket", 0, 0, sink{}, [2]int{minBurst, moment}},
+			{"what is below takes less", 0, 0, narrow{sink{}, 1000, 600}, [2]int{1000, 600}},
+			{"half of it is gone", minBurst / 2, 0, sink{}, [2]int{minBurst / 2, moment}},
+			{"all of it is gone", minBurst / 2, 0, sink{}, [2]int{0, moment}},
+			{"and fills", 0, 10 * time.Millisecond, narrow{sink{}, 1 << 30, 1 << 30}, [2]int{rate / 100, moment}},
+		} {
+			a.session.Meter(sink{}).Write(make([]byte, c.write))
+			time.Sleep(c.after)
+			if got := room(c.below); got != c.want {
+				t.Errorf("%s: %v, want %v", c.about, got, c.want)
+			}
+		}
+		s.SetRate("A", 0)
+		if got := room(narrow{sink{}, 1000, 600}); got != [2]int{1000, 600} {
+			t.Errorf("without a limit: %v", got)
+		}
+		if got := room(sink{}); got != [2]int{math.MaxInt, math.MaxInt} {
+			t.Errorf("without any: %v", got)
+		}
+		a.tunnel.stop <- nil
+		<-a.ended
+	})
+}
+
+// narrow has a Room of its own.
+type narrow struct {
+	sink
+	octets, burst int
+}
+
+func (n narrow) Room() (int, int) { return n.octets, n.burst }

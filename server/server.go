@@ -1,13 +1,18 @@
 // Package server holds the sessions of many clients: who may have one, how many at a
 // time and how fast, what each has carried, and how they all end.
 //
-//	server.go    a Server: admission, ends, the list
-//	session.go   a Session: its meter on the connection
-//	rate.go      octets per second
-//	log.go       what is written down, and how often
-//	metrics.go   the same in numbers, for Prometheus
+//	server.go      a Server: what it is made of, how it holds and ends sessions
+//	admission.go   who has to go when there are too many
+//	session.go     a Session: what a client has here, from beginning to end
+//	connection.go  a Connection: what carries it at a time
+//	meter.go       its octets, held to a rate
+//	rate.go        octets per second
+//	log.go         what is written down, and how often
+//	metrics.go     the same in numbers, for Prometheus
 //
-// It knows neither carriers nor packets. Whoever has proved a client's key calls Hold,
+// A Session is an account: it counts, is listed, limited and ended, whether a connection
+// carries it now or it waits for its client to come back. How octets survive between two
+// connections is not known here, nor are carriers and packets. Whoever has proved a client's key calls Hold,
 // and hands in the function that opens the tunnel; the first octets of connections are
 // the affair of package front below this one, and keys that of whoever calls.
 package server
@@ -20,17 +25,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-)
-
-// Defaults of Config.
-const (
-	// defaultSessions is how many sessions a Server holds: at some 200 KiB each when
-	// idle, what a small machine has.
-	defaultSessions = 1000
-
-	// defaultPerClient is how many of them one key may have: a few devices, or a
-	// device and the ghosts of its last connections.
-	defaultPerClient = 4
 )
 
 // A Config says what a Server does. It is not changed after New.
@@ -85,9 +79,10 @@ const (
 	WhyRevoked             // the key is not taken any more
 	WhyChanged             // what the client may have has changed: it may connect again
 	WhyReplaced            // the client has too many, and began another
+	WhyCrowded             // it waited for its client, as did too many others, or its place was wanted
 )
 
-var whyWords = [...]string{"stopping", "kicked", "revoked", "changed", "replaced"}
+var whyWords = [...]string{"stopping", "kicked", "revoked", "changed", "replaced", "crowded"}
 
 // String returns the reason in a word.
 func (w Why) String() string {
@@ -126,9 +121,10 @@ type Server struct {
 	stopping bool
 	last     uint64 // the number of the last session
 	sessions map[uint64]*Session
-	totals   totals             // of those that have ended
-	buckets  map[string]*limits // by key, while there are sessions of it
-	ended    sync.WaitGroup     // counts sessions
+	totals   totals               // of those that have ended
+	buckets  map[string]*limits   // by key, while there are sessions of it
+	resumes  map[[2]string]uint64 // by way and result
+	ended    sync.WaitGroup       // counts sessions
 }
 
 // New makes a Server.
@@ -139,7 +135,7 @@ func New(c Config) *Server {
 	if c.PerClient <= 0 {
 		c.PerClient = defaultPerClient
 	}
-	s := &Server{c: c, log: c.Log, now: c.Now, sessions: make(map[uint64]*Session), totals: make(totals), buckets: make(map[string]*limits)}
+	s := &Server{c: c, log: c.Log, now: c.Now, sessions: make(map[uint64]*Session), totals: make(totals), buckets: make(map[string]*limits), resumes: make(map[[2]string]uint64)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -150,15 +146,16 @@ func New(c Config) *Server {
 	return s
 }
 
-// Hold gives client a session that came by a way ("tls", "ssh") from an address: it
-// calls open, and carries what that returns until it ends. It returns what Run did, or
-// why there was no session: what open returned, a *FullError or ErrStopping.
+// Hold gives client a session that c carries at first: it calls open, and carries what
+// that returns until it ends. It returns what Run did, or why there was no session: what
+// open returned, a *FullError or ErrStopping.
 //
 // The context that open gets ends with the session. A client with too many sessions
-// loses the one that was silent for longest: a client that comes back after its network
-// changed is not kept out by what is left of its last connection.
-func (s *Server) Hold(ctx context.Context, client Client, by, from string, open func(context.Context, *Session) (Tunnel, error)) error {
-	session, err := s.admit(ctx, client, by, from)
+// loses the one that was away for longest or, if all have a connection, silent for
+// longest: a client that comes back after its network changed is not kept out by what is
+// left of its last connection.
+func (s *Server) Hold(ctx context.Context, client Client, c *Connection, open func(context.Context, *Session) (Tunnel, error)) error {
+	session, err := s.admit(ctx, client, c)
 	if err != nil {
 		return err
 	}
@@ -181,49 +178,6 @@ func (s *Server) Hold(ctx context.Context, client Client, by, from string, open 
 	}
 	s.log.Info("session ends", append(session.attributes(), ending(counts, s.now().Sub(session.Since), err)...)...)
 	return err
-}
-
-// admit enters a new session.
-func (s *Server) admit(ctx context.Context, client Client, by, from string) (*Session, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stopping {
-		return nil, ErrStopping
-	}
-	own := 0
-	var oldest *Session
-	for _, o := range s.sessions {
-		if o.Client.Key != client.Key || o.ctx.Err() != nil {
-			continue
-		}
-		own++
-		if oldest == nil || o.meter.heard.Load() < oldest.meter.heard.Load() {
-			oldest = o
-		}
-	}
-	most := client.Sessions
-	if most <= 0 {
-		most = s.c.PerClient
-	}
-	if own >= most {
-		oldest.end(&EndedError{WhyReplaced, fmt.Sprintf("the same key has begun another session, and may have %d", most)})
-	} else if len(s.sessions) >= s.c.Sessions {
-		return nil, &FullError{s.c.Sessions}
-	}
-	s.last++
-	session := &Session{ID: s.last, Client: client, By: by, From: from, Since: s.now(), server: s}
-	session.ctx, session.end = context.WithCancelCause(ctx)
-	l := s.buckets[client.Key]
-	if l == nil {
-		l = &limits{in: NewBucket(client.Rate), out: NewBucket(client.Rate)}
-		s.buckets[client.Key] = l
-	}
-	l.sessions++
-	l.set(client.Rate)
-	session.meter = newMeter(l)
-	s.sessions[session.ID] = session
-	s.ended.Add(1)
-	return session, nil
 }
 
 // remove takes an ended session off the list, and keeps what it has carried.

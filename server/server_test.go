@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -48,16 +49,31 @@ func (f *fake) Counts() Counts {
 type holding struct {
 	tunnel  *fake
 	session *Session
+	first   *Connection
+	far     net.Conn // the other end of it
 	ended   chan error
+}
+
+// connect makes a Connection of a client's, and its other end.
+func connect(by, from string) (*Connection, net.Conn) {
+	near, far := net.Pipe()
+	return NewConnection(near, by, from, netip.Addr{}), far
+}
+
+// nobody is a Connection of somebody who does not matter.
+func nobody() *Connection {
+	c, _ := connect("tls", "")
+	return c
 }
 
 // hold has s hold a session, and waits until it runs.
 func hold(t *testing.T, s *Server, c Client) *holding {
 	t.Helper()
 	h := &holding{tunnel: newFake(), ended: make(chan error, 1)}
+	h.first, h.far = connect("tls", "192.0.2.1:5000")
 	opened := make(chan *Session, 1)
 	go func() {
-		h.ended <- s.Hold(context.Background(), c, "tls", "192.0.2.1:5000", func(_ context.Context, session *Session) (Tunnel, error) {
+		h.ended <- s.Hold(context.Background(), c, h.first, func(_ context.Context, session *Session) (Tunnel, error) {
 			opened <- session
 			return h.tunnel, nil
 		})
@@ -100,7 +116,7 @@ func TestOpenFails(t *testing.T) {
 	s := New(Config{Sessions: 1})
 	no := errors.New("no hello")
 	for range 3 {
-		err := s.Hold(t.Context(), Client{Key: "A"}, "tls", "", func(context.Context, *Session) (Tunnel, error) { return nil, no })
+		err := s.Hold(t.Context(), Client{Key: "A"}, nobody(), func(context.Context, *Session) (Tunnel, error) { return nil, no })
 		if err != no {
 			t.Errorf("Hold returns %v", err)
 		}
@@ -121,9 +137,8 @@ func TestTooManyOfOne(t *testing.T) {
 		b := hold(t, s, Client{Key: "A"})
 		time.Sleep(time.Second)
 		// Of the two, a was heard last though it is older.
-		near, far := net.Pipe()
-		go far.Write([]byte{1})
-		if _, err := a.session.Meter(near).Read(make([]byte, 1)); err != nil {
+		go a.far.Write([]byte{1})
+		if _, err := a.first.Read(make([]byte, 1)); err != nil {
 			t.Fatal(err)
 		}
 		if silent := b.session.Silent(); silent != time.Second {
@@ -155,7 +170,7 @@ func TestFull(t *testing.T) {
 		b := hold(t, s, Client{Key: "B"})
 		var full *FullError
 		open := func(context.Context, *Session) (Tunnel, error) { t.Error("opened"); return newFake(), nil }
-		if err := s.Hold(t.Context(), Client{Key: "C"}, "tls", "", open); !errors.As(err, &full) {
+		if err := s.Hold(t.Context(), Client{Key: "C"}, nobody(), open); !errors.As(err, &full) {
 			t.Errorf("a third client: %v", err)
 		}
 		again := hold(t, s, Client{Key: "A"})
@@ -182,7 +197,7 @@ func TestStop(t *testing.T) {
 				t.Errorf("a session ends with %v", err)
 			}
 		}
-		if err := s.Hold(t.Context(), Client{Key: "C"}, "tls", "", nil); err != ErrStopping {
+		if err := s.Hold(t.Context(), Client{Key: "C"}, nobody(), nil); err != ErrStopping {
 			t.Errorf("after the end: %v", err)
 		}
 	})
@@ -195,7 +210,7 @@ func TestStopLate(t *testing.T) {
 		release, done := make(chan struct{}), make(chan struct{})
 		go func() {
 			defer close(done)
-			s.Hold(context.Background(), Client{Key: "A"}, "tls", "", func(context.Context, *Session) (Tunnel, error) { <-release; return newFake(), nil })
+			s.Hold(context.Background(), Client{Key: "A"}, nobody(), func(context.Context, *Session) (Tunnel, error) { <-release; return newFake(), nil })
 		}()
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

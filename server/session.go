@@ -2,34 +2,89 @@ package server
 
 import (
 	"context"
-	"io"
 	"log/slog"
-	"net"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
-// A Session is one connection of a client's. Its fields do not change.
+// A Session is what a client has here, from its first connection to its end. Connections
+// carry it, as a rule one at a time; between two of them it is away, and has all that it
+// had: its place, its flows, its share of the rate. Its fields do not change.
 type Session struct {
 	ID     uint64 // from 1
 	Client Client
-	By     string // the way: "tls", "ssh"
-	From   string // the address it comes from, as far as that is known
 	Since  time.Time
 
 	server *Server
 	ctx    context.Context
 	end    context.CancelCauseFunc
-	meter  *meter
+	limits *limits
 
-	mu     sync.Mutex
-	tunnel Tunnel
-	about  string
+	mu      sync.Mutex
+	tunnel  Tunnel
+	about   string
+	open    []*Connection // that carry it; two while the newer takes over
+	last    *Connection   // the newest that ever did
+	streams int           // so many so far
+	away    time.Time     // since when none does; zero: one does
 }
 
-// End ends the session, and has the client told why. It does not wait.
+// End ends the session, and has the client told why if it is there. It does not wait.
 func (s *Session) End(why Why, text string) { s.end(&EndedError{why, text}) }
+
+// Ended reports whether the session has been ended: nobody can continue it any more.
+func (s *Session) Ended() bool { return s.ctx.Err() != nil }
+
+// Come says that c carries the session from now on, until it is closed.
+func (s *Session) Come(c *Connection) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return // before it was known to have come
+	}
+	c.carries = s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open = append(s.open, c)
+	s.last, s.away = c, time.Time{}
+	s.streams++
+}
+
+// leave is called when c, which carried the session, is closed.
+func (s *Session) leave(c *Connection) {
+	s.mu.Lock()
+	s.open = slices.DeleteFunc(s.open, func(o *Connection) bool { return o == c })
+	left := len(s.open) == 0
+	if left {
+		s.away = s.server.now()
+	}
+	s.mu.Unlock()
+	if left && !s.Ended() {
+		s.server.crowded(s.Client.Key)
+	}
+}
+
+// Away returns since when no connection carries the session; zero: one does.
+func (s *Session) Away() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.away
+}
+
+// Last returns the connection that carries the session or, while it is away, the one that
+// did, and how many have so far.
+func (s *Session) Last() (c *Connection, streams int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last, s.streams
+}
+
+// Silent returns how long nothing was heard of the client.
+func (s *Session) Silent() time.Duration {
+	c, _ := s.Last()
+	return time.Since(began) - time.Duration(c.heard.Load())
+}
 
 // Counts says what was carried so far.
 func (s *Session) Counts() Counts {
@@ -40,11 +95,6 @@ func (s *Session) Counts() Counts {
 		return Counts{}
 	}
 	return t.Counts()
-}
-
-// Silent returns how long nothing was heard of the client.
-func (s *Session) Silent() time.Duration {
-	return time.Since(began) - time.Duration(s.meter.heard.Load())
 }
 
 // About says something of the session for the list: the client's software. It is kept
@@ -70,90 +120,9 @@ func (s *Session) stand(t Tunnel) {
 
 // attributes are what tells the session in the log.
 func (s *Session) attributes() []any {
+	c, _ := s.Last()
 	return []any{
 		slog.Uint64("session", s.ID), slog.String("client", plain(s.Client.Name)), slog.String("key", plain(s.Client.Key)),
-		slog.String("by", plain(s.By)), slog.String("from", plain(s.From)),
+		slog.String("by", plain(c.By)), slog.String("from", plain(c.From)),
 	}
-}
-
-// began is when this process did: times are kept as nanoseconds since.
-var began = time.Now()
-
-// A meter holds a session's octets to its client's rate, each way, and knows when
-// something came last.
-type meter struct {
-	limits *limits
-	heard  atomic.Int64 // nanoseconds since began
-}
-
-func newMeter(l *limits) *meter {
-	m := &meter{limits: l}
-	m.heard.Store(int64(time.Since(began)))
-	return m
-}
-
-// Meter returns the connection with the session's meter on it: what is read and
-// written is held to the client's rate. Reads are held back, so that the client's own
-// TCP is; no packet is dropped. Closing it closes c, and wakes both.
-func (s *Session) Meter(c io.ReadWriteCloser) io.ReadWriteCloser {
-	m := &metered{ReadWriteCloser: c, meter: s.meter, closed: make(chan struct{})}
-	m.in.timer, m.out.timer = time.NewTimer(time.Hour), time.NewTimer(time.Hour)
-	m.in.timer.Stop()
-	m.out.timer.Stop()
-	return m
-}
-
-type metered struct {
-	io.ReadWriteCloser
-	meter   *meter
-	closed  chan struct{}
-	once    sync.Once
-	in, out waiter
-}
-
-func (m *metered) Read(b []byte) (int, error) {
-	bucket := m.meter.limits.in
-	if most := bucket.Burst(); most > 0 && len(b) > most {
-		b = b[:most]
-	}
-	n, err := m.ReadWriteCloser.Read(b)
-	if n > 0 {
-		m.meter.heard.Store(int64(time.Since(began)))
-		if !m.in.wait(bucket, n, m.closed) {
-			return 0, net.ErrClosed
-		}
-	}
-	return n, err
-}
-
-func (m *metered) Write(b []byte) (int, error) {
-	if !m.out.wait(m.meter.limits.out, len(b), m.closed) {
-		return 0, net.ErrClosed
-	}
-	return m.ReadWriteCloser.Write(b)
-}
-
-// WriteBuffers writes many buffers at once where the connection below can.
-func (m *metered) WriteBuffers(buffers net.Buffers) error {
-	n := 0
-	for _, b := range buffers {
-		n += len(b)
-	}
-	if !m.out.wait(m.meter.limits.out, n, m.closed) {
-		return net.ErrClosed
-	}
-	if w, ok := m.ReadWriteCloser.(interface{ WriteBuffers(net.Buffers) error }); ok {
-		return w.WriteBuffers(buffers)
-	}
-	gathered := make([]byte, 0, n)
-	for _, b := range buffers {
-		gathered = append(gathered, b...)
-	}
-	_, err := m.ReadWriteCloser.Write(gathered)
-	return err
-}
-
-func (m *metered) Close() error {
-	m.once.Do(func() { close(m.closed) })
-	return m.ReadWriteCloser.Close()
 }

@@ -30,24 +30,29 @@ type Status struct {
 	Sessions []Session `json:"sessions"`
 }
 
-// A Session is one client's connection.
+// A Session is what one client has.
 type Session struct {
-	ID          uint64    `json:"id"`
-	Client      string    `json:"client"`
-	Key         string    `json:"key"`
-	By          string    `json:"by"`
-	From        string    `json:"from"`
-	Since       time.Time `json:"since"`
-	Software    string    `json:"software"`
-	Stands      bool      `json:"stands,omitempty"`  // others may use its network, by its name
-	UsedFor     float64   `json:"usedFor,omitempty"` // seconds that somebody has
-	SilentFor   float64   `json:"silentFor"`         // seconds since it was heard
-	RoundTripMS float64   `json:"roundTripMs,omitempty"`
-	PacketsIn   uint64    `json:"packetsIn"` // from the client
-	PacketsOut  uint64    `json:"packetsOut"`
-	OctetsIn    uint64    `json:"octetsIn"`
-	OctetsOut   uint64    `json:"octetsOut"`
-	Flows       int       `json:"flows"`
+	ID          uint64     `json:"id"`
+	Client      string     `json:"client"`
+	Key         string     `json:"key"`
+	By          string     `json:"by"`
+	From        string     `json:"from"`
+	Since       time.Time  `json:"since"`
+	AwaySince   *time.Time `json:"awaySince,omitempty"`    // it has no connection, and is held
+	Session     string     `json:"session,omitempty"`      // its ID, if it can be held
+	Held        float64    `json:"graceSeconds,omitempty"` // for how long after a loss
+	Streams     int        `json:"streams"`                // connections so far
+	Replayed    uint64     `json:"replayed,omitempty"`     // octets sent again after losses
+	Software    string     `json:"software"`
+	Stands      bool       `json:"stands,omitempty"`  // others may use its network, by its name
+	UsedFor     float64    `json:"usedFor,omitempty"` // seconds that somebody has
+	SilentFor   float64    `json:"silentFor"`         // seconds since it was heard
+	RoundTripMS float64    `json:"roundTripMs,omitempty"`
+	PacketsIn   uint64     `json:"packetsIn"` // from the client
+	PacketsOut  uint64     `json:"packetsOut"`
+	OctetsIn    uint64     `json:"octetsIn"`
+	OctetsOut   uint64     `json:"octetsOut"`
+	Flows       int        `json:"flows"`
 
 	// Refused is what was turned away, by reason.
 	Refused map[string]uint64 `json:"refused,omitempty"`
@@ -176,13 +181,21 @@ func readLine(r io.Reader, most int) (string, error) {
 // status is how the server is now.
 func (s *service) status() Status {
 	st := Status{PID: os.Getpid(), Since: s.since, Listen: s.listening, Key: s.fingerprint, Stopping: s.stopping.Load(), Sessions: []Session{}}
+	held := s.held.byAccount()
 	for _, session := range s.server.Sessions() {
 		c := session.Counts()
+		last, streams := session.Last()
 		one := Session{
-			ID: session.ID, Client: session.Client.Name, Key: session.Client.Key, By: session.By, From: session.From,
-			Since: session.Since.Round(time.Second), Software: session.Said(),
+			ID: session.ID, Client: session.Client.Name, Key: session.Client.Key, By: last.By, From: last.From,
+			Since: session.Since.Round(time.Second), Streams: streams, Software: session.Said(),
 			SilentFor: session.Silent().Seconds(), RoundTripMS: float64(c.RoundTrip.Microseconds()) / 1000,
 			PacketsIn: c.PacketsIn, PacketsOut: c.PacketsOut, OctetsIn: c.OctetsIn, OctetsOut: c.OctetsOut, Flows: c.Flows,
+		}
+		if h, ok := held[session]; ok && h.grace > 0 {
+			one.Session, one.Held, one.Replayed = h.octets.ID().String(), h.grace.Seconds(), h.octets.Stats().Replayed
+			if away := session.Away(); !away.IsZero() {
+				one.AwaySince = &away
+			}
 		}
 		for reason, n := range c.Refused {
 			if n > 0 {
@@ -193,7 +206,7 @@ func (s *service) status() Status {
 			}
 		}
 		if p := s.places.find(session.Client.Name); p != nil {
-			if t, u := p.both(); t != nil && t.session == session {
+			if t, u := p.both(); t != nil && t.account == session {
 				one.Stands = true
 				if u != nil {
 					one.UsedFor = time.Since(u.since).Seconds()

@@ -60,7 +60,9 @@ func nameOf(a net.Addr, listener string) string {
 
 // comeByTLS has bodkin's own TLS right on the connection.
 func (s *service) comeByTLS(ctx context.Context, c *front.Conn) {
-	s.prove(ctx, streamOf(c), visitorOf(c, byTLS))
+	stream := streamOf(c)
+	stream.Socket = socketOf(c)
+	s.prove(ctx, stream, visitorOf(c, byTLS))
 }
 
 // comeByLine has a line that is measured first, and TLS on what carries all octets then.
@@ -129,7 +131,7 @@ func (s *service) comeBySSH(_ context.Context, c *front.Conn) {
 			if farhalf.Announce(session, nonce) != nil {
 				return 1
 			}
-			stream := carrier.Stream{ReadWriteCloser: session}
+			stream := carrier.Stream{ReadWriteCloser: session, Socket: socketOf(c)}
 			defer stream.Close()
 			s.enter(ctx, stream, v, session.Who.(trust.Client))
 			return 0
@@ -170,37 +172,6 @@ func resultOf(err error) string {
 	return server.ResultFailed
 }
 
-// enter gives a client that has proved its key a session, until it ends.
-func (s *service) enter(ctx context.Context, stream carrier.Stream, v visitor, client trust.Client) {
-	// A session ends by the server's will, which tells the client so, not with ctx.
-	ctx = context.WithoutCancel(ctx)
-	key := trust.Fingerprint(client.Key)
-	who := server.Client{Key: key, Name: client.Called, Rate: client.Rate, Grant: grant{client, v.addr}}
-	if who.Name == "" {
-		who.Name = key
-	}
-	err := s.server.Hold(ctx, who, v.by, v.from, func(ctx context.Context, session *server.Session) (server.Tunnel, error) {
-		// From here on a change of the file ends the session; this is for one before.
-		now, err := s.clients.Check(client.Key, v.addr)
-		if err == nil && !sameGrant(client, now) {
-			err = errors.New("what you may have here has changed: connect again")
-		}
-		if err != nil {
-			turnAway(ctx, stream, errors.New("your key is not taken here any more"))
-			return nil, err
-		}
-		return s.openTunnel(ctx, session, stream, client)
-	})
-	var full *server.FullError
-	switch {
-	case errors.As(err, &full):
-		s.server.Handshake(v.by, v.from, key, server.ResultFull, err)
-		turnAway(ctx, stream, errors.New("the server is full: try again later"))
-	case errors.Is(err, server.ErrStopping):
-		turnAway(ctx, stream, errors.New("the server ends"))
-	}
-}
-
 // comeByWeb has an HTTP request for a WebSocket, and TLS inside that.
 func (s *service) comeByWeb(w http.ResponseWriter, r *http.Request) {
 	c := front.From(r.Context())
@@ -212,6 +183,9 @@ func (s *service) comeByWeb(w http.ResponseWriter, r *http.Request) {
 		return // it has been answered
 	}
 	defer stream.Close()
+	if !websocket.Relayed(r.Header) {
+		stream.Socket = socketOf(c)
+	}
 	s.prove(r.Context(), stream, visitorOf(c, byWebSocket))
 }
 

@@ -6,6 +6,8 @@
 //	serve.go      the commands and their flags
 //	service.go    a running server, from its key to its end
 //	doors.go      the ways in, each to a client that has proved its key
+//	enter.go      from there to a session that begins
+//	resume.go     or to one that goes on
 //	tunnel.go     a client's NAT
 //	policy.go     what it may reach
 //	share.go      how the machine is divided among clients
@@ -45,6 +47,7 @@ type options struct {
 	maxClients        int
 	perClient         int
 	maxFlows          int
+	hold              time.Duration
 }
 
 // Command is `bodkin serve`. software is what clients are told of us.
@@ -69,6 +72,9 @@ Each client has a userspace NAT of its own: its connections come from this proce
 an ordinary user's, and nobody gets in to it. A client that is a NAT itself (bodkin up
 --near nat --far tun) stands here by its name, and whoever runs on this machine as the
 same user, or root, may use its network: bodkin up served:NAME.
+
+A client that loses its connection comes back by whichever way, and its connections go on: its
+session is held for it as long as it asked for, and --hold at most.
 
 Without --listen it listens at :443, or at what systemd hands over.`,
 		Example: `  bodkin serve --listen :8443
@@ -97,11 +103,21 @@ Without --listen it listens at :443, or at what systemd hands over.`,
 	f.IntVar(&o.maxClients, "max-clients", 256, "sessions at a time")
 	f.IntVar(&o.perClient, "max-sessions", 4, "sessions of one key at a time: a further one takes the place of the longest silent")
 	f.IntVar(&o.maxFlows, "max-flows", 0, "connections of one session at a time (default: what the limit of open files leaves)")
+	f.DurationVar(&o.hold, "hold", defaultHold, "how long at most a session is held for a client that lost its connection; 0: not at all")
 	cmd.RegisterFlagCompletionFunc("log", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.RegisterFlagCompletionFunc("allow", cobra.FixedCompletions([]string{"host", "link-local"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.AddCommand(statusCommand(), kickCommand(), unitsCommand())
 	return cmd
 }
+
+const (
+	// defaultHold is long enough for a lift, a tunnel and a laptop that is carried from
+	// one room to another.
+	defaultHold = 10 * time.Minute
+
+	// mostHold bounds what is kept for nobody: no TCP connection lives longer in silence.
+	mostHold = 7 * 24 * time.Hour
+)
 
 // check refuses what cannot be meant, before anything is touched.
 func (o *options) check() error {
@@ -122,6 +138,8 @@ func (o *options) check() error {
 		return bad("at least 1", "--max-sessions %d", o.perClient)
 	case o.maxFlows < 0:
 		return bad("at least 1, or 0 for what there is", "--max-flows %d", o.maxFlows)
+	case o.hold < 0 || o.hold > mostHold:
+		return bad("from 0, for not at all, to 168h", "--hold %v", o.hold)
 	case o.wsPath == "" || o.wsPath[0] != '/' || o.wsPath == "/":
 		return bad("such as /tunnel; / is the page for browsers", "--ws-path %s", o.wsPath)
 	}
@@ -213,6 +231,9 @@ func say(out io.Writer, st Status) {
 	for _, s := range st.Sessions {
 		fmt.Fprintf(out, "%-6d %-20s %-10s %-28s %-10s %10s %10s %6d", s.ID, s.Client, s.By, s.From,
 			time.Since(s.Since).Round(time.Second), octets(s.OctetsIn), octets(s.OctetsOut), s.Flows)
+		if s.AwaySince != nil {
+			fmt.Fprintf(out, "  away since %s", s.AwaySince.Local().Format(time.TimeOnly))
+		}
 		switch {
 		case s.UsedFor > 0:
 			fmt.Fprintf(out, "  stands, used for %s", time.Duration(s.UsedFor*float64(time.Second)).Round(time.Second))

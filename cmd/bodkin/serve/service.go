@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -42,6 +41,8 @@ type service struct {
 	front       *front.Stats
 	places      places
 	share       share
+	held        holdings
+	inside      sync.WaitGroup // counts sessions
 	since       time.Time
 	listening   []string
 	stopping    atomic.Bool
@@ -69,6 +70,7 @@ func run(ctx context.Context, o *options, software string, out io.Writer) error 
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.life = working
 	var work sync.WaitGroup
+	defer s.inside.Wait() // none begins when work is done
 	defer work.Wait()
 	defer stop()
 
@@ -192,21 +194,18 @@ func (s *service) welcome(key trust.Key, made bool, file string) {
 }
 
 // review ends the sessions whose keys are not taken any more, or may have something
-// else than they have, until ctx ends.
+// else than they have, whether their clients are there or away, until ctx ends.
 func (s *service) review(ctx context.Context) {
 	for {
 		clients, changed := s.clients.Now()
 		for _, session := range s.server.Sessions() {
-			had := session.Client.Grant.(grant)
-			now, err := clients.CheckFrom(had.client.Key, had.from, time.Now())
-			switch {
-			case err != nil:
-				session.End(server.WhyRevoked, "your key is not taken here any more")
-			case !sameGrant(had.client, now):
-				session.End(server.WhyChanged, "what you may have here has changed: connect again")
-			default:
-				s.server.SetRate(session.Client.Key, now.Rate)
+			c, _ := session.Last()
+			now, ended := judge(clients, session.Client.Grant.(trust.Client), c.Addr)
+			if ended != nil {
+				session.End(ended.Why, ended.Text)
+				continue
 			}
+			s.server.SetRate(session.Client.Key, now.Rate)
 		}
 		select {
 		case <-changed:
@@ -214,21 +213,6 @@ func (s *service) review(ctx context.Context) {
 			return
 		}
 	}
-}
-
-// A grant is what a session was let in by.
-type grant struct {
-	client trust.Client
-	from   netip.Addr
-}
-
-// sameGrant reports whether two lines give a session the same, but for what can be
-// changed while it lasts.
-func sameGrant(a, b trust.Client) bool {
-	for _, c := range []*trust.Client{&a, &b} {
-		c.Rate, c.Expires, c.From, c.Name = 0, time.Time{}, nil, c.Called
-	}
-	return a.Options() == b.Options()
 }
 
 // grants is what of a client's asks its policy grants: what that opens anyhow.

@@ -15,6 +15,7 @@ import (
 	"github.com/bodkin-net/bodkin/cmd/bodkin/farside"
 	"github.com/bodkin-net/bodkin/link/native"
 	"github.com/bodkin-net/bodkin/server"
+	"github.com/bodkin-net/bodkin/session"
 	"github.com/bodkin-net/bodkin/trust"
 	"github.com/bodkin-net/bodkin/tunnel"
 )
@@ -22,8 +23,9 @@ import (
 // This file has the clients that stand: NATs themselves, whose networks are at the
 // disposal of this machine. Such a client's link is held for as long as it lasts, and
 // what comes in goes nowhere, until somebody on this machine asks for the client by its
-// name. Then packets pass between that user's link and the client's, as often as the
-// client comes back, until the user goes.
+// name. Then packets pass between that user's link and the client's until the user goes.
+// While the client's session is held for it, they wait in the link's queue; when it has
+// begun another since, the user's link goes on with that.
 
 // everyOffload is what a client that stands is told to send: what its user cannot take
 // is completed here.
@@ -100,10 +102,10 @@ func (s *service) standing(client trust.Client, peer native.Hello) (native.Hello
 
 // A standing is the link to a client that stands.
 type standing struct {
-	link    *native.Link
+	clientLink
 	hello   native.Hello // the client's
 	place   *place
-	session *server.Session
+	account *server.Session
 }
 
 // Run implements server.Tunnel: it gives what the client sends to its user, if there is
@@ -129,16 +131,13 @@ func (t *standing) Run(ctx context.Context) error {
 	}
 }
 
-// Counts implements server.Tunnel.
-func (t *standing) Counts() server.Counts { return linkCounts(t.link) }
-
 // come puts a client into its place. One that is there already is an older connection of
 // the same, and goes.
 func (p *place) come(t *standing) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.client != nil {
-		p.client.session.End(server.WhyReplaced, "the same client has connected anew")
+		p.client.account.End(server.WhyReplaced, "the same client has connected anew")
 	}
 	p.client = t
 	if p.user != nil && !p.user.suits(t) {
@@ -261,6 +260,9 @@ func (s *service) use(ctx context.Context, name string, stream carrier.Stream, r
 		return errors.Join(err, told)
 	}
 	defer u.quit()
+	if stream, err = greetUser(ctx, stream); err != nil {
+		return err
+	}
 	link, peer, _, err := native.Accept(ctx, stream, func(peer native.Hello) (native.Hello, error) {
 		return answerFor(name, client, peer)
 	})
@@ -273,6 +275,23 @@ func (s *service) use(ctx context.Context, name string, stream carrier.Stream, r
 	return err
 }
 
+// greetUser meets a near side on this machine. Its connection ends with one of the two
+// processes: nothing is held.
+func greetUser(ctx context.Context, stream carrier.Stream) (carrier.Stream, error) {
+	greeting, cancel := context.WithTimeout(ctx, greetTime)
+	defer cancel()
+	caller, err := session.Greet(greeting, stream)
+	if err != nil {
+		return stream, err
+	}
+	if _, resumes := caller.Resumes(); resumes {
+		caller.Refuse(session.ErrUnknown)
+		return stream, session.ErrUnknown
+	}
+	stream, _, err = answer(ctx, caller, session.Terms{}, session.Options{})
+	return stream, err
+}
+
 // place gives the client of a name a user, if it has none.
 func (s *service) place(name string) (*user, *standing, error) {
 	p := s.places.find(name)
@@ -283,7 +302,9 @@ func (s *service) place(name string) (*user, *standing, error) {
 	defer p.mu.Unlock()
 	switch {
 	case p.client == nil:
-		return nil, nil, fmt.Errorf("%s is away, since %s", name, p.gone.Format(time.TimeOnly))
+		return nil, nil, awayError(name, p.gone)
+	case !p.client.account.Away().IsZero(): // held, but nobody need wait for what may never come
+		return nil, nil, awayError(name, p.client.account.Away())
 	case p.user != nil:
 		return nil, nil, fmt.Errorf("%s is used by somebody else, since %s", name, p.user.since.Format(time.TimeOnly))
 	}
@@ -292,6 +313,10 @@ func (s *service) place(name string) (*user, *standing, error) {
 		in: make(chan []tunnel.Packet), taken: make(chan struct{}), closed: make(chan struct{}), gone: make(chan struct{}),
 	}
 	return p.user, p.client, nil
+}
+
+func awayError(name string, since time.Time) error {
+	return fmt.Errorf("%s is away, since %s", name, since.Format(time.TimeOnly))
 }
 
 // nobody says that no client of a name stands here, and who does.

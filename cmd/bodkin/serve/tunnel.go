@@ -13,20 +13,22 @@ import (
 	"github.com/bodkin-net/bodkin/endpoint/usernat"
 	"github.com/bodkin-net/bodkin/link/native"
 	"github.com/bodkin-net/bodkin/server"
+	"github.com/bodkin-net/bodkin/session"
 	"github.com/bodkin-net/bodkin/trust"
 	"github.com/bodkin-net/bodkin/tunnel"
 )
 
 // openTunnel says hello to a client, and gives it what its hello asks for: a userspace
-// NAT of its own, or, if it is a NAT itself, a place among those who stand.
-func (s *service) openTunnel(ctx context.Context, session *server.Session, stream carrier.Stream, client trust.Client) (server.Tunnel, error) {
-	stream.ReadWriteCloser = session.Meter(stream.ReadWriteCloser)
+// NAT of its own, or, if it is a NAT itself, a place among those who stand. octets is what
+// carries the stream, if that outlives a connection.
+func (s *service) openTunnel(ctx context.Context, account *server.Session, stream carrier.Stream, octets *session.Session, client trust.Client) (server.Tunnel, error) {
+	stream.ReadWriteCloser = account.Meter(stream.ReadWriteCloser)
 	var nat *usernat.NAT
 	var stands *place
 	opening, done := linger(ctx)
 	defer done()
 	link, peer, _, err := native.Accept(opening, stream, func(peer native.Hello) (mine native.Hello, err error) {
-		session.About(peer.Software)
+		account.About(peer.Software)
 		var ended *server.EndedError
 		switch {
 		case errors.As(context.Cause(ctx), &ended):
@@ -38,7 +40,7 @@ func (s *service) openTunnel(ctx context.Context, session *server.Session, strea
 		case peer.Asks&native.AskKernel != 0:
 			err = errors.New("this server has no privileges, and so no kernel interface: it gives a userspace NAT (--far nat)")
 		default:
-			if mine, nat, err = s.nat(session, client, peer); err == nil {
+			if mine, nat, err = s.nat(account, client, peer); err == nil {
 				mine.Receives = nat.Caps()
 			}
 		}
@@ -50,10 +52,11 @@ func (s *service) openTunnel(ctx context.Context, session *server.Session, strea
 		}
 		return nil, err
 	}
+	l := clientLink{link, octets}
 	if stands != nil {
-		return &standing{link: link, hello: peer, place: stands, session: session}, nil
+		return &standing{clientLink: l, hello: peer, place: stands, account: account}, nil
 	}
-	return &natTunnel{link: link, nat: nat}, nil
+	return &natTunnel{clientLink: l, nat: nat}, nil
 }
 
 // lastWords is how long a client that is just coming may take to hear that it must go.
@@ -74,7 +77,7 @@ func linger(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 // nat makes the userspace NAT of a client, and the hello that says so.
-func (s *service) nat(session *server.Session, client trust.Client, peer native.Hello) (native.Hello, *usernat.NAT, error) {
+func (s *service) nat(account *server.Session, client trust.Client, peer native.Hello) (native.Hello, *usernat.NAT, error) {
 	mine, err := farside.Offer(s.software, peer.Networks)
 	if err != nil {
 		return mine, nil, err
@@ -87,7 +90,7 @@ func (s *service) nat(session *server.Session, client trust.Client, peer native.
 	c := usernat.Config{
 		Allow:   s.bounds.policy(client),
 		Limits:  s.natLimits(client),
-		Refused: func(r usernat.Refusal) { session.Refused(r.Kind.String(), describe(r)) },
+		Refused: func(r usernat.Refusal) { account.Refused(r.Kind.String(), describe(r)) },
 	}
 	for _, p := range mine.Yours {
 		c.Peer = append(c.Peer, netip.PrefixFrom(p.Addr(), p.Addr().BitLen()))
@@ -154,8 +157,8 @@ func describe(r usernat.Refusal) string {
 
 // A natTunnel is a client's link joined to its NAT.
 type natTunnel struct {
-	link *native.Link
-	nat  *usernat.NAT
+	clientLink
+	nat *usernat.NAT
 }
 
 // Run implements server.Tunnel. The NAT is closed before the client is told: from then
@@ -166,7 +169,7 @@ func (t *natTunnel) Run(ctx context.Context) error {
 
 // Counts implements server.Tunnel.
 func (t *natTunnel) Counts() server.Counts {
-	c := linkCounts(t.link)
+	c := t.clientLink.Counts()
 	n := t.nat.Stats()
 	c.Flows = n.TCP + n.UDP + n.Echo + n.Dialing
 	c.Refused = map[string]uint64{
@@ -176,9 +179,21 @@ func (t *natTunnel) Counts() server.Counts {
 	return c
 }
 
-func linkCounts(l *native.Link) server.Counts {
-	s := l.Stats()
-	return server.Counts{PacketsIn: s.PacketsIn, PacketsOut: s.PacketsOut, OctetsIn: s.OctetsIn, OctetsOut: s.OctetsOut, RoundTrip: s.RoundTrip}
+// A clientLink is the link to a client, and what carries it if that outlives a connection.
+type clientLink struct {
+	link   *native.Link
+	octets *session.Session // or nil
+}
+
+// Counts are those of the link. Over what outlives a connection the link asks for no sign
+// of life: its round trip is the one below.
+func (l clientLink) Counts() server.Counts {
+	s := l.link.Stats()
+	c := server.Counts{PacketsIn: s.PacketsIn, PacketsOut: s.PacketsOut, OctetsIn: s.OctetsIn, OctetsOut: s.OctetsOut, RoundTrip: s.RoundTrip}
+	if l.octets != nil {
+		c.RoundTrip = l.octets.Stats().RoundTrip
+	}
+	return c
 }
 
 // A farewell is a link that tells its client at the end why this side ended it.
@@ -207,9 +222,4 @@ func orderly(err error) error {
 		return nil
 	}
 	return err
-}
-
-// turnAway tells a client whose key is good why it gets no tunnel all the same.
-func turnAway(ctx context.Context, stream carrier.Stream, why error) {
-	native.Accept(ctx, stream, func(native.Hello) (native.Hello, error) { return native.Hello{}, why })
 }
