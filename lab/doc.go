@@ -28,5 +28,9 @@
 // login shell that writes down what it reads (TraceShell), and between any two of
 // them a relay that does to octets what dirty lines do (Chaos).
 //
+// The laptop's cables can be long, narrow and bad (Options.Shaped): a Shaper each, of
+// which tests and measurements choose the delay, rate, buffer, jitter and loss while it
+// runs, and which they cut.
+//
 // It imports nothing else of this project, so that every part can be tested in it.
 package lab

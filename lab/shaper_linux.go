@@ -51,8 +51,9 @@ type WayStats struct {
 
 const (
 	// early is how much before its time a frame may come out, so that frames that are
-	// due together go together. One wake-up costs as much as several frames.
-	early = 50 * time.Microsecond
+	// due together go together: one wake-up costs as much as several frames. It is
+	// never more than a tenth of the Delay.
+	early = 100 * time.Microsecond
 
 	lateness = time.Millisecond // see WayStats.Late
 
@@ -289,8 +290,8 @@ func (d *course) take(f received, came int64, cut bool) {
 
 // giveDue gives out what is due.
 func (d *course) giveDue(now int64) {
-	n := 0
-	for ; n < len(d.frames) && d.frames[n].due <= now+int64(early); n++ {
+	n, soon := 0, now+int64(min(early, d.Delay/10))
+	for ; n < len(d.frames) && d.frames[n].due <= soon; n++ {
 		f := d.frames[n]
 		if now-f.due > int64(lateness) {
 			d.stats.Late++
