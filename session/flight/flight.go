@@ -1,12 +1,55 @@
 // Package flight decides how many octets may be in flight on a way: enough to fill it,
 // and not enough to fill the buffers along it, which would make everybody else wait.
+//
+// What is below a session is a TCP connection and whatever buffers lie before it: a
+// window of ssh's, pipes, sockets. None of them can be asked, most of them are far too
+// long, and a loss below shows here as no more than a silence and then a lump. What can
+// be seen is when octets were sent and when the peer said that it has them. So:
+//
+//   - The queue is the round trip less the least that was seen (Vegas: Brakmo and
+//     Peterson, 1995). Of a round's samples the least counts, since lumps, jitter and a
+//     loss lengthen some of them but not all, and a queue that stands lengthens all.
+//   - The limit follows it in proportion (FAST TCP: Wei, Jin, Low and Hegde, 2006), so
+//     that a queue of target stands, which keeps the way busy between two lumps of
+//     acknowledgements and nobody waiting.
+//   - At the start, and when the way has become faster, it doubles every round trip.
+//   - When it was made smaller and the delay stayed, the delay was not of our making:
+//     it is others' queue, or a longer way, or losses. Then it is taken as given.
+//   - A silence is bridged: what is overdue is thought to have arrived behind a lost
+//     segment, so that the way does not run dry meanwhile.
+//
+// It has no clock, no goroutine and no lock.
 package flight
 
 import (
-	"math"
 	"time"
 
 	"github.com/bodkin-net/bodkin/carrier"
+)
+
+const (
+	// target is the queue that is let stand: twice what acknowledgements are late at most.
+	target = 4 * time.Millisecond
+
+	// burst is how long nobody minds waiting.
+	burst = 2 * time.Millisecond
+
+	// frame is a full Ethernet frame's packet, and a little around it.
+	frame = 1538
+
+	// longest is the longest target, on ways so slow that two frames take more.
+	longest = 50 * time.Millisecond
+
+	// first is how much may be in flight before anything is known of the way: less than
+	// what a TCP connection that has been used a little takes at once.
+	first = 64 << 10
+
+	// least is how much may always be in flight: a keystroke's packet or two, with headers.
+	least = 256
+
+	// shortest is the shortest round: on ways of a tenth of a millisecond a round trip is
+	// made of the two sides' schedulers.
+	shortest = 8 * time.Millisecond
 )
 
 // Options are what is known of the way from the start.
@@ -18,27 +61,186 @@ type Options struct {
 
 // A Bound watches what is sent and acknowledged on one way. It is not for concurrent
 // use. Times are since any fixed moment, and never go back.
-type Bound struct{ o Options }
+type Bound struct {
+	o Options
+
+	sent, acked uint64
+	ackedAt     time.Duration // when the last acknowledgement came, or sending began anew
+	begun       time.Duration // when the last octet that is acknowledged was sent
+	marks       marks
+
+	limit    float64 // octets
+	credit   float64 // octets beyond it, while acknowledgements are overdue
+	starting bool    // the limit doubles
+
+	smoothed time.Duration
+	base     leastOf       // the least round trip of late: that of the empty way
+	given    time.Duration // the least since delay was found not to be of our making; 0: it was not
+	rate     mostOf        // the most octets per second of late
+
+	round     round
+	cut       cut
+	fruitless int           // cuts in a row with which the delay did not go
+	origin    float64       // the limit before the first of them
+	growths   int           // rounds in a row without a queue
+	restful   time.Duration // when there last was no queue
+	drained   float64       // the limit to go back to after a round on an empty way; 0: none
+}
 
 // New returns a Bound for a way on which nothing was sent.
-func New(o Options) *Bound { return &Bound{o} }
+func New(o Options) *Bound {
+	b := &Bound{o: o, limit: first, starting: true}
+	if o.Rate > 0 {
+		// What a quarter of a second carries: of more, the first keystroke would be late.
+		b.limit = min(first, o.Rate/4)
+	}
+	b.bound()
+	return b
+}
 
 // Sent notes that n more octets were handed to the way.
-func (b *Bound) Sent(now time.Duration, n int) {}
+func (b *Bound) Sent(now time.Duration, n int) {
+	if n <= 0 {
+		return
+	}
+	if b.sent == b.acked {
+		b.ackedAt, b.begun = now, now
+	}
+	b.sent += uint64(n)
+	if b.sent-b.acked >= uint64(max(b.limit*7/8, b.limit-float64(b.Burst()))) {
+		b.round.full = true
+	}
+	b.marks.push(mark{upTo: b.sent, at: now, acked: b.acked, since: b.ackedAt, begun: b.begun})
+}
 
 // Acked notes that the peer has so many octets in all.
-func (b *Bound) Acked(now time.Duration, total uint64) {}
+func (b *Bound) Acked(now time.Duration, total uint64) {
+	total = min(total, b.sent)
+	if total <= b.acked {
+		return
+	}
+	k, ok := b.marks.reach(total)
+	came := total - b.acked
+	b.acked, b.ackedAt, b.begun = total, now, k.at
+	if over := float64(b.sent-b.acked) - b.limit; over < b.credit {
+		b.credit = max(0, over)
+	}
+	if !ok {
+		return
+	}
+	b.trip(now, max(1, now-k.at))
+	if b.starting && b.round.full {
+		b.limit += float64(came)
+		b.bound()
+	}
+	if k.upTo <= b.round.from {
+		return // it was sent before the limit was what it is
+	}
+	if b.round.to == 0 {
+		b.round.begun, b.round.to = now, b.sent
+	}
+	b.round.see(now, k, total)
+	if total >= b.round.to && now-b.round.begun >= shortest {
+		b.turn(now)
+	}
+}
+
+// trip notes a round trip.
+func (b *Bound) trip(now, t time.Duration) {
+	if b.smoothed == 0 {
+		b.smoothed = t
+	}
+	b.smoothed += (t - b.smoothed) / 8 // RFC 6298, section 2
+	b.base.add(now, t)
+	if b.given > 0 {
+		b.given = min(b.given, t)
+	}
+}
 
 // Limit returns how many octets may be in flight.
-func (b *Bound) Limit() int { return b.o.Most }
+func (b *Bound) Limit() int { return min(int(b.limit+b.credit), b.o.Most) }
+
+// Overdue is to be called while the limit is reached. It may raise it, since what is
+// overdue has likely arrived behind something that was lost. It returns after how long
+// it is to be called again if no acknowledgement comes before.
+func (b *Bound) Overdue(now time.Duration) time.Duration {
+	again := max(burst, b.smoothed/16)
+	b.round.full = true
+	rate := b.rate.most()
+	if b.sent == b.acked || rate == 0 {
+		return again
+	}
+	gap := now - b.ackedAt
+	if gap > b.target()+b.base.least()/16 && b.unsent() < rate*target.Seconds() {
+		b.credit = min(rate*gap.Seconds(), b.limit)
+	}
+	return again
+}
 
 // Burst returns how many octets pass in about two milliseconds, at least a full Ethernet
 // frame's.
-func (b *Bound) Burst() int { return math.MaxInt }
+func (b *Bound) Burst() int { return max(frame, int(b.Rate()*burst.Seconds())) }
 
 // Rate returns the octets per second that the way was seen to carry; 0: not known yet.
-func (b *Bound) Rate() float64 { return 0 }
+func (b *Bound) Rate() float64 {
+	if r := b.rate.most(); r > 0 {
+		return r
+	}
+	return b.o.Rate
+}
 
 // RoundTrip returns the time from sending to acknowledgement, smoothed, and the least
 // that was seen lately; 0: not known yet.
-func (b *Bound) RoundTrip() (smoothed, least time.Duration) { return 0, 0 }
+func (b *Bound) RoundTrip() (smoothed, least time.Duration) { return b.smoothed, b.base.least() }
+
+// bound keeps the limit within what is possible.
+func (b *Bound) bound() {
+	floor := float64(least)
+	if r := b.Rate(); r > 0 {
+		floor = max(floor, min(2*frame, r*longest.Seconds()))
+	}
+	b.limit = min(max(b.limit, floor), float64(b.o.Most))
+}
+
+// target returns the queue that is let stand.
+func (b *Bound) target() time.Duration {
+	t := b.plainTarget()
+	if b.given > 0 {
+		t += (b.given - b.base.least()) / 4 // what is not of our making varies
+	}
+	return t
+}
+
+func (b *Bound) plainTarget() time.Duration {
+	if r := b.Rate(); r > 0 {
+		return max(target, min(longest, seconds(2*frame/r)))
+	}
+	return target
+}
+
+// reference returns the round trip of the way without a queue of ours.
+func (b *Bound) reference() time.Duration { return max(b.given, b.base.least()) }
+
+// queue returns how long the octets of round r waited: what each witness says is an
+// upper bound.
+func (b *Bound) queue(r round) time.Duration {
+	q := max(0, r.least-b.reference())
+	if b.o.Socket == nil {
+		return q
+	}
+	p := b.o.Socket.Path()
+	if p.RoundTrip == 0 || p.LeastRoundTrip == 0 || r.rate == 0 {
+		return q
+	}
+	return min(q, max(0, p.RoundTrip-p.LeastRoundTrip)+seconds(float64(p.Unsent)/r.rate))
+}
+
+// unsent returns the octets that the kernel keeps unsent; 0 if nobody tells.
+func (b *Bound) unsent() float64 {
+	if b.o.Socket == nil {
+		return 0
+	}
+	return float64(b.o.Socket.Path().Unsent)
+}
+
+func seconds(s float64) time.Duration { return time.Duration(min(s, 1e6) * float64(time.Second)) }
