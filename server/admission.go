@@ -63,7 +63,7 @@ func (s *Server) admit(ctx context.Context, client Client, c *Connection) (*Sess
 	l.sessions++
 	l.set(client.Rate)
 	session.limits = l
-	session.Come(c)
+	session.come(c)
 	s.sessions[session.ID] = session
 	s.ended.Add(1)
 	return session, nil
@@ -99,19 +99,19 @@ func before(a, b *Session) int {
 }
 
 // crowded ends sessions that are away, the one that is so for longest first, while there
-// are too many of them: of a key that has just left one, and of all.
-func (s *Server) crowded(key string) {
+// are too many of them: of the key of one that has just been left, and of all.
+func (s *Server) crowded(left *Session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, bound := range []struct {
 		key  string
 		most int
-	}{{key, awayPerClient}, {"", awayMost}} {
-		away := slices.DeleteFunc(s.present(bound.key), func(session *Session) bool { return session.Away().IsZero() })
+	}{{left.Client.Key, awayPerClient}, {"", awayMost}} {
+		away := slices.DeleteFunc(s.present(bound.key), func(o *Session) bool { return o != left && o.Away().IsZero() })
 		for n := len(away); n > bound.most; n-- {
 			victim := first(away)
 			victim.end(&EndedError{WhyCrowded, fmt.Sprintf("it waited for its client, and no more than %d do", bound.most)})
-			away = slices.DeleteFunc(away, func(session *Session) bool { return session == victim })
+			away = slices.DeleteFunc(away, func(o *Session) bool { return o == victim })
 		}
 	}
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"errors"
+	"io"
 	"log/slog"
 	"net/netip"
 	"strings"
@@ -61,15 +62,15 @@ func TestAway(t *testing.T) {
 			t.Errorf("silent for %v", silent)
 		}
 		second, _ := connect("ssh", "")
-		a.session.Come(second)
+		a.session.Resumed(second)
 		is("it is back", false, "ssh", 2)
 		third, _ := connect("websocket", "")
-		a.session.Come(third)
+		a.session.Resumed(third)
 		second.Close()
 		is("a newer one took over", false, "websocket", 3)
 		late, _ := connect("line", "")
 		late.Close()
-		a.session.Come(late)
+		a.session.Resumed(late)
 		is("one that was closed at once", false, "websocket", 3)
 		third.Close()
 		is("away again", true, "websocket", 3)
@@ -141,6 +142,7 @@ func TestCrowded(t *testing.T) {
 				for _, h := range list {
 					time.Sleep(time.Millisecond)
 					h.first.Close()
+					h.session.Lost(io.EOF)
 				}
 				for _, h := range list[:2] {
 					if why := h.why(t); why != WhyCrowded {

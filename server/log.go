@@ -129,18 +129,6 @@ func (s *Server) Resume(c *Connection, key, result string, err error) {
 	}
 }
 
-// Lost logs that the client is away, and why the connection ended that carried its
-// session.
-func (s *Session) Lost(cause error) {
-	s.server.log.Info("session waits", append(s.attributes(), slog.String("why", plain(cause.Error())))...)
-}
-
-// Resumed logs that the client is back.
-func (s *Session) Resumed() {
-	_, streams := s.Last()
-	s.server.log.Info("session goes on", append(s.attributes(), slog.Int("streams", streams))...)
-}
-
 // hostOf is where a client comes from without its port, which is another one each time.
 func hostOf(from string) string {
 	if i := strings.LastIndexByte(from, ':'); i > 0 {

@@ -38,7 +38,7 @@ type metered struct {
 
 func (m *metered) Read(b []byte) (int, error) {
 	bucket := m.limits.in
-	if most := bucket.Burst(); most > 0 && len(b) > most {
+	if most := bucket.Piece(); most > 0 && len(b) > most {
 		b = b[:most]
 	}
 	n, err := m.ReadWriteCloser.Read(b)

@@ -11,6 +11,13 @@ const (
 	// Longer, and a small rate comes in gulps; shorter, and timers set the pace.
 	burstTime = 100 * time.Millisecond
 
+	// pieceTime is how much is read at once: what comes behind it waits as long, and in
+	// it what the client says of octets that go the other way.
+	pieceTime = 10 * time.Millisecond
+
+	// minPiece is the least that is read at once, in octets.
+	minPiece = 4 << 10
+
 	// minBurst is the least that may pass at once, in octets: a super-packet and the
 	// rest of a batch.
 	minBurst = 128 << 10
@@ -47,13 +54,14 @@ func (b *Bucket) Set(rate int64) {
 // burst is what may pass at once at a rate, in octets.
 func burst(rate int64) float64 { return max(minBurst, float64(rate)*burstTime.Seconds()) }
 
-// Burst returns how many octets may pass at once; 0: any number.
-func (b *Bucket) Burst() int {
+// Piece returns how many octets are to be taken at once by who can have more at any time;
+// 0: any number.
+func (b *Bucket) Piece() int {
 	rate := b.rate.Load()
 	if rate <= 0 {
 		return 0
 	}
-	return int(burst(rate))
+	return max(minPiece, int(float64(rate)*pieceTime.Seconds()))
 }
 
 // Room returns how many octets may pass now without waiting, and in a moment; 0, 0: there

@@ -18,7 +18,7 @@ func TestBucket(t *testing.T) {
 	now := time.Unix(0, 0)
 	b := NewBucket(rate)
 	b.filled = now
-	burst := b.Burst()
+	burst := int(burst(rate))
 	for _, tt := range []struct {
 		after time.Duration // since the last
 		take  int
@@ -37,7 +37,7 @@ func TestBucket(t *testing.T) {
 		}
 	}
 	b.Set(0)
-	if got := b.Take(1<<30, now); got != 0 || b.Burst() != 0 {
+	if got := b.Take(1<<30, now); got != 0 || b.Piece() != 0 {
 		t.Errorf("without a limit they wait %v", got)
 	}
 }

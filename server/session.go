@@ -36,8 +36,8 @@ func (s *Session) End(why Why, text string) { s.end(&EndedError{why, text}) }
 // Ended reports whether the session has been ended: nobody can continue it any more.
 func (s *Session) Ended() bool { return s.ctx.Err() != nil }
 
-// Come says that c carries the session from now on, until it is closed.
-func (s *Session) Come(c *Connection) {
+// come says that c carries the session from now on, until it is closed.
+func (s *Session) come(c *Connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -54,15 +54,25 @@ func (s *Session) Come(c *Connection) {
 // leave is called when c, which carried the session, is closed.
 func (s *Session) leave(c *Connection) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.open = slices.DeleteFunc(s.open, func(o *Connection) bool { return o == c })
-	left := len(s.open) == 0
-	if left {
+	if len(s.open) == 0 {
 		s.away = s.server.now()
 	}
-	s.mu.Unlock()
-	if left && !s.Ended() {
-		s.server.crowded(s.Client.Key)
-	}
+}
+
+// Lost says that a session which is held has lost the connection that carried it, and why.
+// Where too many are away, one that is so for longer ends.
+func (s *Session) Lost(cause error) {
+	s.server.log.Info("session waits", append(s.attributes(), slog.String("why", plain(cause.Error())))...)
+	s.server.crowded(s)
+}
+
+// Resumed says that it goes on with another.
+func (s *Session) Resumed(c *Connection) {
+	s.come(c)
+	_, streams := s.Last()
+	s.server.log.Info("session goes on", append(s.attributes(), slog.Int("streams", streams))...)
 }
 
 // Away returns since when no connection carries the session; zero: one does.

@@ -94,7 +94,7 @@ func TestNeighbours(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "the connections are being made", func() bool { return b.status(t, r, "noisy").Flows > 100 })
+	eventually(t, "the connections are being made", func() bool { return r.status("noisy").Flows > 100 })
 	dials := worst(t, b, 100)
 	if dials > pingWithin {
 		t.Errorf("beside %d connections that do not come about, a ping takes %v", syns, dials)

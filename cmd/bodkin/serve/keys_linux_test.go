@@ -17,18 +17,18 @@ import (
 )
 
 // status returns what the server says of a client's first session.
-func (c *client) status(t *testing.T, r *running, name string) Session {
-	t.Helper()
+func (r *running) status(name string) Session {
+	r.t.Helper()
 	var st Status
 	if err := json.Unmarshal([]byte(r.bodkin("status", "--json")), &st); err != nil {
-		t.Fatal(err)
+		r.t.Fatal(err)
 	}
 	for _, s := range st.Sessions {
 		if s.Client == name {
 			return s
 		}
 	}
-	t.Fatalf("%s is not there", name)
+	r.t.Fatalf("%s is not there", name)
 	return Session{}
 }
 
@@ -102,7 +102,7 @@ func TestKick(t *testing.T) {
 	if out := r.bodkin("status"); !strings.Contains(out, "laptop") || !strings.Contains(out, "127.0.0.1") {
 		t.Errorf("status says %q", out)
 	}
-	if s := c.status(t, r, "laptop"); s.By != "tls" || s.Software != "test" || s.Key != trust.Fingerprint(k.Public()) {
+	if s := r.status("laptop"); s.By != "tls" || s.Software != "test" || s.Key != trust.Fingerprint(k.Public()) {
 		t.Errorf("status says %+v", s)
 	}
 	if out := r.bodkin("kick", "laptop"); out != "1 session ended\n" {
@@ -213,7 +213,7 @@ func TestForbidden(t *testing.T) {
 		}
 		prohibited++
 	}
-	eventually(t, "all of them are refused", func() bool { return c.status(t, r, "k").Refused["policy"] == uint64(prohibited) })
+	eventually(t, "all of them are refused", func() bool { return r.status("k").Refused["policy"] == uint64(prohibited) })
 
 	spoofed := []string{"127.0.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255", "10.0.2.2", "10.0.2.3", "10.0.2.16", "192.0.2.1"}
 	for i, text := range spoofed {
@@ -221,11 +221,11 @@ func TestForbidden(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "what comes from others is dropped", func() bool { return c.status(t, r, "k").Refused["source"] == uint64(len(spoofed)) })
+	eventually(t, "what comes from others is dropped", func() bool { return r.status("k").Refused["source"] == uint64(len(spoofed)) })
 	if kind, _, err := c.roundTrip(c.self(), c.resolver(), 7); kind != 0 || err != nil {
 		t.Errorf("its own ping: %d, %v", kind, err)
 	}
-	if s := c.status(t, r, "k"); s.Flows != 0 {
+	if s := r.status("k"); s.Flows != 0 {
 		t.Errorf("%d flows are open", s.Flows)
 	}
 	for _, reason := range []string{"reason=policy", "reason=source"} {

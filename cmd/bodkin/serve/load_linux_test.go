@@ -23,6 +23,7 @@ const (
 	pingWithin  = 50 * time.Millisecond // of 99 in a hundred
 	endWithin   = time.Second
 	mostMemory  = 1 << 20 // of an idle client, octets
+	backWithin  = 2 * time.Second
 )
 
 // figures are what a server under load was measured to do.
@@ -135,6 +136,108 @@ func BenchmarkLoad(b *testing.B) {
 		b.ReportMetric(f.revoked.Seconds()*1000, "ms-revoked")
 		b.ReportMetric(0, "ns/op")
 	}
+}
+
+// TestHerd: when all clients lose their connections at once and come back at once, they are
+// back soon; whoever has kept his feels little of it; and the ones away cost what they did.
+func TestHerd(t *testing.T) {
+	keys := make([]trust.Key, loadClients)
+	lines := make([]string, loadClients)
+	for i := range keys {
+		keys[i] = trust.Generate()
+		lines[i] = lineFor(keys[i], "", fmt.Sprintf("client-%d", i))
+	}
+	other := trust.Generate()
+	r := start(t, append(lines, lineFor(other, "", "other")), "--max-clients", fmt.Sprint(loadClients+1), "--metrics", "127.0.0.1:0")
+	empty := r.memory()
+	clients := make([]*traveller, loadClients)
+	all := func(about string, each func(i int) error) time.Duration {
+		t.Helper()
+		began := time.Now()
+		var working sync.WaitGroup
+		for i := range clients {
+			working.Go(func() {
+				if err := each(i); err != nil {
+					t.Errorf("%s: client %d: %v", about, i, err)
+				}
+			})
+		}
+		working.Wait()
+		if t.Failed() {
+			t.FailNow()
+		}
+		return time.Since(began)
+	}
+	up := all("to begin", func(i int) error {
+		stream, err := r.tryTLS(t.Context(), keys[i])
+		if err == nil {
+			clients[i], err = r.traveller(stream, keys[i], usualHello())
+		}
+		return err
+	})
+	for _, c := range clients {
+		go c.read()
+		defer c.link.Close()
+	}
+	all("a ping", func(i int) error {
+		_, _, err := clients[i].roundTrip(clients[i].self(), clients[i].resolver(), 1)
+		return err
+	})
+	present := r.memory()
+	bystander := r.must(other, usualHello())
+	for _, c := range clients {
+		c.octets.Drop(errCut)
+	}
+	eventually(t, "all are away", func() bool {
+		return strings.Contains(r.scrape(), fmt.Sprintf("bodkin_sessions_away %d\n", loadClients))
+	})
+	away := r.memory()
+
+	var trips []time.Duration
+	var pinging sync.WaitGroup
+	stop := make(chan struct{})
+	pinging.Go(func() {
+		for seq := uint16(0); ; seq++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			_, took, err := bystander.roundTrip(bystander.self(), bystander.resolver(), seq)
+			if err != nil {
+				t.Errorf("the bystander: %v", err)
+				return
+			}
+			trips = append(trips, took)
+			time.Sleep(time.Millisecond)
+		}
+	})
+	back := all("to come back", func(i int) error {
+		stream, err := r.tryTLS(t.Context(), keys[i])
+		if err != nil {
+			return err
+		}
+		if err := clients[i].octets.Attach(t.Context(), stream); err != nil {
+			return err
+		}
+		_, _, err = clients[i].roundTrip(clients[i].self(), clients[i].resolver(), 2)
+		return err
+	})
+	close(stop)
+	pinging.Wait()
+	slices.Sort(trips)
+	if back > backWithin {
+		t.Errorf("they are back after %v", back)
+	}
+	if p99 := trips[len(trips)*99/100]; p99 > pingWithin {
+		t.Errorf("beside them a ping takes %v", p99)
+	}
+	if grew := away - present; grew > loadClients*(64<<10) {
+		t.Errorf("those who are away take %d KiB more than before, each", grew/loadClients>>10)
+	}
+	t.Logf("%d clients up in %v, back in %v with a ping each; beside them pings: median %v, p99 %v, longest %v of %d; memory for each: %d KiB, away %d KiB, back %d KiB",
+		loadClients, up.Round(time.Millisecond), back.Round(time.Millisecond), trips[len(trips)/2], trips[len(trips)*99/100], trips[len(trips)-1], len(trips),
+		(present-empty)/loadClients>>10, (away-empty)/loadClients>>10, (r.memory()-empty)/loadClients>>10)
 }
 
 // silence opens connections that say nothing, from many addresses.

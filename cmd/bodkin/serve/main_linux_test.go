@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bodkin-net/bodkin/carrier"
 	"github.com/bodkin-net/bodkin/carrier/tls"
 	"github.com/bodkin-net/bodkin/endpoint/socks"
 	"github.com/bodkin-net/bodkin/link/native"
@@ -202,24 +203,32 @@ func usualHello() native.Hello {
 }
 
 // open connects as the holder of k, from an address of 127.0.0.0/8 if one is given, and
-// opens a link.
+// opens a link, as clients did that knew of no sessions.
 func (r *running) open(ctx context.Context, k trust.Key, hello native.Hello, from string) (*native.Link, native.Hello, tunnel.Agreed, error) {
-	fail := func(err error) (*native.Link, native.Hello, tunnel.Agreed, error) {
+	stream, err := r.tryTLSFrom(ctx, k, from)
+	if err != nil {
 		return nil, native.Hello{}, tunnel.Agreed{}, err
 	}
+	return native.Open(ctx, stream, hello)
+}
+
+// tryTLS connects as the holder of k.
+func (r *running) tryTLS(ctx context.Context, k trust.Key) (carrier.Stream, error) {
+	return r.tryTLSFrom(ctx, k, "")
+}
+
+// tryTLSFrom is tryTLS from an address of 127.0.0.0/8, if one is given.
+func (r *running) tryTLSFrom(ctx context.Context, k trust.Key, from string) (carrier.Stream, error) {
 	d := net.Dialer{Timeout: 10 * time.Second}
 	if from != "" {
 		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
 	}
 	conn, err := d.DialContext(ctx, "tcp", r.address)
 	if err != nil {
-		return fail(err)
+		return carrier.Stream{}, err
 	}
 	stream, _, err := tls.Client(ctx, streamOf(conn), r.identity(k))
-	if err != nil {
-		return fail(err)
-	}
-	return native.Open(ctx, stream, hello)
+	return stream, err
 }
 
 // identity is who the holder of k is to the server, and who that must be.

@@ -83,9 +83,8 @@ func (s *service) resume(ctx context.Context, id session.ID, caller *session.Cal
 		s.server.Resume(c, key, result, err)
 		return
 	}
-	held.account.Come(c)
+	held.account.Resumed(c)
 	s.server.Resume(c, key, server.ResumeDone, nil)
-	held.account.Resumed()
 	// A change of the file was judged by where the client had been before.
 	clients, _ := s.clients.Now()
 	if _, ended := judge(clients, held.account.Client.Grant.(trust.Client), c.Addr); ended != nil {

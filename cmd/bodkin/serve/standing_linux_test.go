@@ -36,6 +36,12 @@ func (r *running) stand(k trust.Key, hello native.Hello) *native.Link {
 		r.t.Fatal(err)
 	}
 	eventually(r.t, "it stands", func() bool { return strings.Contains(r.bodkin("status"), "stands") })
+	r.echo(link)
+	return link
+}
+
+// echo has the NAT at a link's near end answer every ping, until the link or the test ends.
+func (r *running) echo(link *native.Link) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -58,11 +64,10 @@ func (r *running) stand(k trust.Key, hello native.Hello) *native.Link {
 		}
 	}()
 	r.t.Cleanup(func() { link.Close(); <-done })
-	return link
 }
 
-// user asks for the client of a name, as a near side on this machine does.
-func (r *running) user(name string, hello native.Hello) (*client, error) {
+// ask dials the client of a name, as a near side on this machine does.
+func (r *running) ask(name string) (carrier.Stream, error) {
 	r.t.Helper()
 	for _, e := range r.env {
 		if dir, ok := strings.CutPrefix(e, "RUNTIME_DIRECTORY="); ok {
@@ -71,7 +76,15 @@ func (r *running) user(name string, hello native.Hello) (*client, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	stream, err := Dial(ctx, name)
+	return Dial(ctx, name)
+}
+
+// user asks for the client of a name, as a near side on this machine does.
+func (r *running) user(name string, hello native.Hello) (*client, error) {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	stream, err := r.ask(name)
 	if err != nil {
 		return nil, err
 	}
@@ -215,5 +228,80 @@ func TestStandingFast(t *testing.T) {
 		case <-time.After(5 * time.Second):
 			t.Fatalf("ping %d does not come back", seq-ahead)
 		}
+	}
+}
+
+// TestStandingAway: a client that loses its connection for a while stands all the same, and
+// what its user sends meanwhile waits for it. One that is away is not given to a new user.
+func TestStandingAway(t *testing.T) {
+	k := trust.Generate()
+	r := start(t, []string{lineFor(k, "", "lab")})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	c, err := r.traveller(r.by(ctx, "tls", k), k, standingHello())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.echo(c.link)
+	eventually(t, "it stands", func() bool { return strings.Contains(r.bodkin("status"), "stands") })
+	u, err := r.user("lab", usualHello())
+	if err != nil {
+		t.Fatal(err)
+	}
+	far := netip.MustParseAddr("192.168.7.1")
+	for i, way := range []string{"ssh", "websocket"} {
+		seq := uint16(10 * i)
+		if _, _, err := u.roundTrip(u.self(), far, seq); err != nil {
+			t.Fatal(err)
+		}
+		c.cut("lab")
+		if err := u.ping(u.self(), far, seq+1); err != nil {
+			t.Fatal(err)
+		}
+		if out := r.bodkin("status"); !strings.Contains(out, "stands, used for") {
+			t.Errorf("status says %q", out)
+		}
+		if err := c.goOn(way); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case p := <-u.pongs:
+			if p.seq != seq+1 {
+				t.Errorf("ping %d came back", p.seq)
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatal("what was sent meanwhile is lost")
+		}
+	}
+	c.cut("lab")
+	u.link.Close()
+	var unreached *carrier.UnreachedError
+	eventually(t, "who asks now hears that it is away", func() bool {
+		_, err := r.user("lab", usualHello())
+		return errors.As(err, &unreached) && strings.Contains(err.Error(), "away, since")
+	})
+}
+
+// TestUserSession: a near side on this machine may have a session of its own, which is not
+// held.
+func TestUserSession(t *testing.T) {
+	k := trust.Generate()
+	r := start(t, []string{lineFor(k, "", "lab")})
+	r.stand(k, standingHello())
+	stream, err := r.ask("lab")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := r.traveller(stream, k, usualHello())
+	if err != nil {
+		t.Fatal(err)
+	}
+	go u.read()
+	defer u.link.Close()
+	if u.terms.Grace != 0 {
+		t.Errorf("it is held for %v", u.terms.Grace)
+	}
+	if _, _, err := u.roundTrip(u.self(), netip.MustParseAddr("192.168.7.1"), 1); err != nil {
+		t.Error(err)
 	}
 }

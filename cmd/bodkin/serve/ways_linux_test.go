@@ -26,48 +26,52 @@ import (
 	"github.com/bodkin-net/bodkin/trust"
 )
 
+// ways are all by which a client comes.
+var ways = []string{"tls", "line", "websocket", "websocket behind a web server", "ssh"}
+
+// by connects as the holder of k by a way.
+func (r *running) by(ctx context.Context, way string, k trust.Key) carrier.Stream {
+	r.t.Helper()
+	conn, err := net.Dial("tcp", r.address)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return r.over(ctx, way, k, conn)
+}
+
+// over is by over a connection, which it owns.
+func (r *running) over(ctx context.Context, way string, k trust.Key, conn net.Conn) carrier.Stream {
+	r.t.Helper()
+	s, err := streamOf(conn), error(nil)
+	switch way {
+	case "ssh":
+		return bySSHTo(r.t, ctx, r, k, conn)
+	case "line":
+		s, _, err = line.Dial(ctx, s, line.Options{})
+	case "websocket":
+		web := cryptotls.Client(conn, &cryptotls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+		s, err = websocket.Hop("server", "/tunnel", nil)(ctx, streamOf(web))
+	case "websocket behind a web server":
+		s, err = websocket.Hop("server", "/tunnel", nil)(ctx, s)
+	}
+	if err == nil {
+		s, _, err = tls.Client(ctx, s, r.identity(k))
+	}
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return s
+}
+
 // TestWays: one port takes a client by every way, and each is the same client.
 func TestWays(t *testing.T) {
 	k := trust.Generate()
 	r := start(t, []string{lineFor(k, "", "me")})
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	dial := func(t *testing.T) net.Conn {
-		c, err := net.Dial("tcp", r.address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c
-	}
-	inside := func(t *testing.T, s carrier.Stream, err error) carrier.Stream {
-		if err != nil {
-			t.Fatal(err)
-		}
-		s, _, err = tls.Client(ctx, s, r.identity(k))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
-	for way, open := range map[string]func(t *testing.T) carrier.Stream{
-		"tls": func(t *testing.T) carrier.Stream { return inside(t, streamOf(dial(t)), nil) },
-		"line": func(t *testing.T) carrier.Stream {
-			s, _, err := line.Dial(ctx, streamOf(dial(t)), line.Options{})
-			return inside(t, s, err)
-		},
-		"websocket": func(t *testing.T) carrier.Stream {
-			web := cryptotls.Client(dial(t), &cryptotls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
-			s, err := websocket.Hop("server", "/tunnel", nil)(ctx, streamOf(web))
-			return inside(t, s, err)
-		},
-		"websocket behind a web server": func(t *testing.T) carrier.Stream {
-			s, err := websocket.Hop("server", "/tunnel", nil)(ctx, streamOf(dial(t)))
-			return inside(t, s, err)
-		},
-		"ssh": func(t *testing.T) carrier.Stream { return bySSHTo(t, ctx, r, k, dial(t)) },
-	} {
+	for _, way := range ways {
 		t.Run(way, func(t *testing.T) {
-			link, hello, agreed, err := native.Open(ctx, open(t), usualHello())
+			link, hello, agreed, err := native.Open(ctx, r.by(ctx, way, k), usualHello())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -78,7 +82,7 @@ func TestWays(t *testing.T) {
 				t.Error(err)
 			}
 			by, _, _ := strings.Cut(way, " ")
-			if s := c.status(t, r, "me"); s.By != by {
+			if s := r.status("me"); s.By != by {
 				t.Errorf("status says that it is by %s", s.By)
 			}
 			link.Close()
@@ -88,7 +92,7 @@ func TestWays(t *testing.T) {
 }
 
 // bySSHTo logs in as the holder of k and starts the far half, as bodkin up does by ssh.
-func bySSHTo(t *testing.T, ctx context.Context, r *running, k trust.Key, conn net.Conn) carrier.Stream {
+func bySSHTo(t testing.TB, ctx context.Context, r *running, k trust.Key, conn net.Conn) carrier.Stream {
 	t.Helper()
 	signer, err := ssh.NewSignerFromKey(k.Private)
 	if err != nil {
@@ -279,26 +283,10 @@ func TestMetrics(t *testing.T) {
 	if _, _, err := c.roundTrip(c.self(), c.resolver(), 1); err != nil {
 		t.Fatal(err)
 	}
-	var at string
-	for _, said := range r.said("msg=metrics") {
-		_, at, _ = strings.Cut(said, "at=")
-	}
-	scrape := func() string {
-		answer, err := http.Get(at)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer answer.Body.Close()
-		text, err := io.ReadAll(answer.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(text)
-	}
 	eventually(t, "what went out is counted", func() bool {
-		return strings.Contains(scrape(), `bodkin_octets_total{client="laptop",direction="out"} 36`)
+		return strings.Contains(r.scrape(), `bodkin_octets_total{client="laptop",direction="out"} 36`)
 	})
-	text := scrape()
+	text := r.scrape()
 	for _, want := range []string{
 		`bodkin_sessions{by="tls"} 1`, `bodkin_handshakes_total{by="tls",result="welcome"} 1`,
 		`bodkin_packets_total{client="laptop",direction="in"} 1`, `bodkin_octets_total{client="laptop",direction="out"} 36`,
@@ -308,4 +296,23 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("there is no %s", want)
 		}
 	}
+}
+
+// scrape returns the server's metrics.
+func (r *running) scrape() string {
+	r.t.Helper()
+	var at string
+	for _, said := range r.said("msg=metrics") {
+		_, at, _ = strings.Cut(said, "at=")
+	}
+	answer, err := http.Get(at)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return string(text)
 }
