@@ -52,43 +52,85 @@ func (f *fitter) takes(o Offload) bool {
 }
 
 // segment appends the segments of p, complete, to f.out: one when p is no
-// super-packet. What TCP and IP change from one segment to the next is in RFC
-// 9293, section 3.1 (sequence number, PSH and FIN only on the last), RFC 3168,
-// section 6.1.2 (CWR only on the first) and RFC 6864 (the IPv4 identification).
+// super-packet.
 func (f *fitter) segment(p Packet, h Header) {
-	headers, payload := p.Data[:h.Payload], p.Data[h.Payload:]
-	size := int(p.GSO.SegmentSize)
+	c := Cutter{Packet: p, Header: h, Size: int(p.GSO.SegmentSize)}
 	if p.GSO.Type == GSONone {
-		size = max(len(payload), 1)
+		c.Size = max(len(p.Data)-h.Payload, 1)
 	}
-	for i, at := 0, 0; at < len(payload) || i == 0; i, at = i+1, at+size {
-		end := min(at+size, len(payload))
-		start := len(f.buf)
-		f.buf = append(append(f.buf, headers...), payload[at:end]...)
-		d := f.buf[start:len(f.buf):len(f.buf)]
-		if h.Version == 4 {
-			binary.BigEndian.PutUint16(d[2:], uint16(len(d)))
-			binary.BigEndian.PutUint16(d[4:], binary.BigEndian.Uint16(d[4:])+uint16(i))
-			setIPv4Checksum(d, int(d[0]&0x0f)*4)
-		} else {
-			binary.BigEndian.PutUint16(d[4:], uint16(len(d)-40))
+	for {
+		var segment Packet
+		f.buf, segment = c.Append(f.buf, 1)
+		f.out = append(f.out, segment)
+		if c.Left() == 0 {
+			return
 		}
-		t := d[h.Transport:]
-		switch h.Protocol {
-		case ProtoTCP:
-			binary.BigEndian.PutUint32(t[4:], binary.BigEndian.Uint32(t[4:])+uint32(at))
-			if end < len(payload) {
-				t[13] &^= tcpFIN | tcpPSH
-			}
-			if i > 0 {
-				t[13] &^= tcpCWR
-			}
-		case ProtoUDP:
-			binary.BigEndian.PutUint16(t[4:], uint16(len(t)))
+	}
+}
+
+// A Cutter takes a packet apart, into segments or into smaller super-packets. What
+// TCP and IP change from one segment to the next is in RFC 9293, section 3.1 (sequence
+// number, PSH and FIN only on the last), RFC 3168, section 6.1.2 (CWR only on the
+// first) and RFC 6864 (the IPv4 identification).
+type Cutter struct {
+	Packet   Packet   // TCP, or a super-packet, as Check accepts it
+	Header   Header   // what Check said of it
+	Size     int      // payload octets of each segment but the last: those of the GSO, or where there is none, any
+	Offloads Offloads // without OffloadChecksum, single segments are completed
+
+	taken int // payload octets that are gone
+}
+
+// Left returns how many octets of the payload are still there.
+func (c *Cutter) Left() int { return len(c.Packet.Data) - c.Header.Payload - c.taken }
+
+// Skip leaves the next so many segments out.
+func (c *Cutter) Skip(segments int) { c.taken += min(segments*c.Size, c.Left()) }
+
+// Append appends to dst the next so many segments, as one packet, and returns the longer
+// slice and that packet, whose Data lies in it. More than one segment are a super-packet
+// again, which only a super-packet has; one is an ordinary packet whose checksum is left
+// to do if the whole one's was and Offloads say so, else complete.
+func (c *Cutter) Append(dst []byte, segments int) (longer []byte, piece Packet) {
+	p, h := c.Packet, c.Header
+	payload := p.Data[h.Payload:]
+	from, end := c.taken, min(c.taken+segments*c.Size, len(payload))
+	start := len(dst)
+	dst = append(append(dst, p.Data[:h.Payload]...), payload[from:end]...)
+	d := dst[start:len(dst):len(dst)]
+	if h.Version == 4 {
+		binary.BigEndian.PutUint16(d[2:], uint16(len(d)))
+		binary.BigEndian.PutUint16(d[4:], binary.BigEndian.Uint16(d[4:])+uint16(from/c.Size))
+		setIPv4Checksum(d, int(d[0]&0x0f)*4)
+	} else {
+		binary.BigEndian.PutUint16(d[4:], uint16(len(d)-40))
+	}
+	t := d[h.Transport:]
+	switch h.Protocol {
+	case ProtoTCP:
+		binary.BigEndian.PutUint32(t[4:], binary.BigEndian.Uint32(t[4:])+uint32(from))
+		if end < len(payload) {
+			t[13] &^= tcpFIN | tcpPSH
 		}
+		if from > 0 {
+			t[13] &^= tcpCWR
+		}
+	case ProtoUDP:
+		binary.BigEndian.PutUint16(t[4:], uint16(len(t)))
+	}
+	c.taken = end
+	piece.Data = d
+	switch {
+	case end-from > c.Size:
+		piece.GSO = p.GSO
+	case p.GSO.NeedsChecksum && c.Offloads.Has(OffloadChecksum):
+		piece.GSO.NeedsChecksum = true
+	default:
 		setChecksum(d, h)
-		f.out = append(f.out, Packet{Data: d})
+		return dst, piece
 	}
+	binary.BigEndian.PutUint16(t[h.ChecksumOffset():], fold(pseudoHeader(d, h, len(t))))
+	return dst, piece
 }
 
 // TCP header flags (RFC 9293, section 3.1).

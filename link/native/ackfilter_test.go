@@ -13,37 +13,10 @@ import (
 // ack is a segment from a port that acknowledges up to number and says no more.
 func ack(port uint16, number uint32) tunnel.Packet {
 	d := []byte{0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0, 203, 0, 113, 100, 10, 0, 2, 15,
-		0, 0, 0x80, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, tcpACK, 0xff, 0xff, 0, 0, 0, 0}
+		0, 0, 0x80, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0}
 	binary.BigEndian.PutUint16(d[20:], port)
 	binary.BigEndian.PutUint32(d[28:], number)
 	return tunnel.Packet{Data: d}
-}
-
-// with changes an octet of a packet.
-func with(p tunnel.Packet, at int, value byte) tunnel.Packet {
-	p.Data = bytes.Clone(p.Data)
-	p.Data[at] = value
-	return p
-}
-
-func TestAcknowledgement(t *testing.T) {
-	for name, c := range map[string]struct {
-		packet tunnel.Packet
-		want   bool
-	}{
-		"acknowledgement":   {ack(80, 1), true},
-		"unfinished":        {tunnel.Packet{Data: ack(80, 1).Data, GSO: tunnel.Offload{NeedsChecksum: true}}, true},
-		"SYN":               {with(ack(80, 1), 33, 0x12), false},
-		"FIN":               {with(ack(80, 1), 33, 0x11), false},
-		"RST":               {with(ack(80, 1), 33, 0x14), false},
-		"congestion echoed": {with(ack(80, 1), 33, 0x50), false},
-		"UDP":               {tunnel.Packet{Data: unhex(t, udp)}, false},
-		"with payload":      {tunnel.Packet{Data: append(with(ack(80, 1), 3, 41).Data, 'x')}, false},
-	} {
-		if _, ok := acknowledgement(c.packet); ok != c.want {
-			t.Errorf("%s: %v", name, ok)
-		}
-	}
 }
 
 // TestAcknowledgementsWait: while much comes in, an acknowledgement gives way to

@@ -7,11 +7,15 @@ import (
 )
 
 // keep answers echo requests when no packets leave, asks after silence, and
-// ends the link when there is no answer. It runs until Close.
+// ends the link when there is no answer. It runs until Close. A Stream that lasts
+// is watched by what is below: there silence says nothing.
 func (l *Link) keep() {
-	defer l.keeper.Done()
-	tick := time.NewTicker(idleBeforeAsk / 2)
-	defer tick.Stop()
+	var tick <-chan time.Time
+	if !l.stream.Lasting {
+		ticker := time.NewTicker(idleBeforeAsk / 2)
+		defer ticker.Stop()
+		tick = ticker.C
+	}
 	var writing sync.WaitGroup // a write that blocks must not stop the watch over silence
 	defer writing.Wait()
 	busy := make(chan struct{}, 1)
@@ -33,7 +37,7 @@ func (l *Link) keep() {
 			if pending {
 				write(func() error { return l.control(nil) })
 			}
-		case <-tick.C:
+		case <-tick:
 			switch silence := time.Since(l.opened) - time.Duration(l.heard.Load()); {
 			case silence >= deadAfter+l.stream.Patience():
 				l.fail(ErrSilent)

@@ -41,12 +41,11 @@ type Link struct {
 	buf        []byte
 	start, end int
 
-	// Sending: one writer at a time.
-	sending sync.Mutex
-	headers []byte
-	vectors net.Buffers
-	held    held
-	release *time.Timer // sends what is held
+	// Sending: what waits to be sent, and one writer at a time.
+	entrance entrance
+	sending  writing
+	headers  []byte
+	vectors  net.Buffers
 
 	// Control frames that the reader owes; written by the keeper or before the
 	// next packets, whichever comes first, so that a reader never waits for a
@@ -69,7 +68,24 @@ type Link struct {
 	ended  chan struct{} // closed by Close
 	once   sync.Once
 	cause  atomic.Pointer[error]
-	keeper sync.WaitGroup
+	keeper sync.WaitGroup // the goroutines of keep and carry
+}
+
+// A writing is held by who writes to the Stream. It is no sync.Mutex since a write may
+// take as long as the peer likes: whoever waits for it is seen to wait (testing/synctest).
+type writing chan struct{}
+
+func (w writing) Lock()   { w <- struct{}{} }
+func (w writing) Unlock() { <-w }
+
+// TryLock is Lock if nobody writes; it reports whether it was.
+func (w writing) TryLock() bool {
+	select {
+	case w <- struct{}{}:
+		return true
+	default:
+		return false
+	}
 }
 
 // Stats are a link's counts since it opened.
@@ -77,6 +93,10 @@ type Stats struct {
 	PacketsIn, PacketsOut uint64        // super-packets count once
 	OctetsIn, OctetsOut   uint64        // of IP
 	Dropped               uint64        // packets from the peer that were not what they said
+	QueuedPackets         int           // that wait for the Stream now
+	QueuedOctets          int           // of them
+	DroppedQueue          uint64        // packets that waited for the Stream too long, or were too many
+	Marked                uint64        // packets that were marked instead (RFC 3168)
 	RoundTrip             time.Duration // of the last echo; 0 before the first
 }
 
@@ -146,18 +166,17 @@ func within(ctx context.Context, s carrier.Stream, fn func() error) error {
 
 func newLink(s carrier.Stream, ours tunnel.Caps) *Link {
 	l := &Link{
-		stream: s,
-		ours:   ours,
-		buf:    make([]byte, readSize),
-		wake:   make(chan struct{}, 1),
-		ended:  make(chan struct{}),
-		opened: time.Now(),
+		stream:  s,
+		ours:    ours,
+		buf:     make([]byte, readSize),
+		wake:    make(chan struct{}, 1),
+		sending: make(writing, 1),
+		ended:   make(chan struct{}),
+		opened:  time.Now(),
 	}
 	most := tunnel.BatchSize + holdFlows
 	l.headers = make([]byte, 0, most*(headerLen+factsLen)+headerLen+8)
 	l.vectors = make(net.Buffers, 0, 2*most+1)
-	l.release = time.AfterFunc(time.Hour, l.flush)
-	l.release.Stop()
 	return l
 }
 
@@ -174,8 +193,11 @@ func (l *Link) begin(s carrier.Stream, peer Hello, agreed tunnel.Agreed, err err
 	}
 	l.caps = peer.Receives
 	l.caps.MTU = agreed.MTU
-	l.keeper.Add(1)
-	go l.keep()
+	l.entrance.open(l)
+	l.keeper.Go(l.keep)
+	if l.entrance.queue != nil {
+		l.keeper.Go(l.carry)
+	}
 	return l, peer, agreed, nil
 }
 
@@ -287,51 +309,27 @@ func (l *Link) cut(p []tunnel.Packet) (n, need int, err error) {
 	return n, 0, nil
 }
 
-// WritePackets sends the packets in one write. Acknowledgements of much that
-// comes in may wait a little.
-func (l *Link) WritePackets(p []tunnel.Packet) error {
-	l.sending.Lock()
-	defer l.sending.Unlock()
-	if l.bulk.Load() {
-		first := l.held.n == 0
-		for len(p) > 0 && l.held.hold(p[0]) {
-			p = p[1:]
-		}
-		if len(p) == 0 {
-			if first {
-				l.release.Reset(holdTime)
-			}
-			return nil
-		}
-	}
-	return l.send(p)
-}
-
-// send writes the control frames that are owed, what is held, and p. Its caller
-// holds l.sending.
-func (l *Link) send(p []tunnel.Packet) error {
+// send writes the control frames that are owed, and the packets. Its caller holds
+// l.sending.
+func (l *Link) send(first, then []tunnel.Packet) error {
 	l.headers = l.appendOwed(l.headers[:0])
 	l.vectors = l.vectors[:0]
 	if len(l.headers) > 0 {
 		l.vectors = append(l.vectors, l.headers)
 	}
 	octets, packets := 0, 0
-	add := func(packet tunnel.Packet) {
-		at := len(l.headers)
-		l.headers = appendPacketHeader(l.headers, packet)
-		l.vectors = append(l.vectors, l.headers[at:], packet.Data)
-		octets += len(packet.Data)
-		packets++
-	}
-	for _, packet := range l.held.take() {
-		add(packet)
-	}
-	for _, packet := range p {
-		if packet.GSO.Type == tunnel.GSONone && len(packet.Data) > l.caps.MTU || len(packet.Data) > tunnel.MaxPacket {
-			l.dropped.Add(1)
-			continue
+	for _, list := range [...][]tunnel.Packet{first, then} {
+		for _, packet := range list {
+			if !l.fits(packet) {
+				l.dropped.Add(1)
+				continue
+			}
+			at := len(l.headers)
+			l.headers = appendPacketHeader(l.headers, packet)
+			l.vectors = append(l.vectors, l.headers[at:], packet.Data)
+			octets += len(packet.Data)
+			packets++
 		}
-		add(packet)
 	}
 	if len(l.vectors) == 0 {
 		return nil
@@ -344,13 +342,9 @@ func (l *Link) send(p []tunnel.Packet) error {
 	return nil
 }
 
-// flush sends what is held.
-func (l *Link) flush() {
-	l.sending.Lock()
-	defer l.sending.Unlock()
-	if l.held.n > 0 {
-		l.send(nil)
-	}
+// fits reports whether the peer takes a packet of this size.
+func (l *Link) fits(p tunnel.Packet) bool {
+	return len(p.Data) <= l.caps.MTU || p.GSO.Type != tunnel.GSONone && len(p.Data) <= tunnel.MaxPacket
 }
 
 // fail keeps the first cause of the link's end and returns it. A protocol
@@ -377,7 +371,7 @@ func (l *Link) Close() error { return l.CloseWith(CloseNoReason, "") }
 func (l *Link) CloseWith(code uint8, text string) error {
 	l.once.Do(func() {
 		close(l.ended)
-		l.release.Stop()
+		l.entrance.release.Stop()
 		if l.cause.CompareAndSwap(nil, &net.ErrClosed) {
 			l.farewell(frameClose, code, text)
 		}
@@ -410,8 +404,12 @@ func (l *Link) Stats() Stats {
 	return Stats{
 		PacketsIn: l.packetsIn.Load(), PacketsOut: l.packetsOut.Load(),
 		OctetsIn: l.octetsIn.Load(), OctetsOut: l.octetsOut.Load(),
-		Dropped:   l.dropped.Load(),
-		RoundTrip: time.Duration(l.roundTrip.Load()),
+		Dropped:       l.dropped.Load(),
+		QueuedPackets: int(l.entrance.packets.Load()),
+		QueuedOctets:  int(l.entrance.octets.Load()),
+		DroppedQueue:  uint64(l.entrance.dropped.Load()),
+		Marked:        uint64(l.entrance.marked.Load()),
+		RoundTrip:     time.Duration(l.roundTrip.Load()),
 	}
 }
 

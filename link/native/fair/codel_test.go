@@ -1,0 +1,133 @@
+package fair
+
+import (
+	"testing"
+	"time"
+
+	"github.com/bodkin-net/bodkin/tunnel"
+)
+
+// offer has a flow offer packets at twice the rate at which they are taken, one every
+// 2 ms, and returns when it was told to slow down.
+func offer(q *Queue, packet func(i uint32) tunnel.Packet, long time.Duration) (told []time.Duration) {
+	n := uint32(0)
+	for now := time.Duration(0); now < long; now += 2 * time.Millisecond {
+		for range 2 {
+			q.Push(now, packet(n))
+			n++
+		}
+		before := q.Stats()
+		q.Pop(now, 1514)
+		for range q.Stats().Dropped - before.Dropped + q.Stats().Marked - before.Marked {
+			told = append(told, now)
+		}
+	}
+	return told
+}
+
+// TestCodel: RFC 8289, section 4: a queue that stands is told once it has stood for an
+// interval, then ever more often.
+func TestCodel(t *testing.T) {
+	q := New(offloads)
+	told := offer(q, func(i uint32) tunnel.Packet { return bulk(1000, i) }, time.Second)
+	if len(told) < 10 || told[0] < Target+interval || told[0] > 2*Target+interval+10*time.Millisecond {
+		t.Fatalf("told at %v", told)
+	}
+	for i, want := range []time.Duration{interval, 71 * time.Millisecond, 58 * time.Millisecond, 50 * time.Millisecond} {
+		if took := told[i+1] - told[i]; took < want-3*time.Millisecond || took > want+3*time.Millisecond {
+			t.Errorf("told for the %d. time after another %v, want %v", i+2, took, want)
+		}
+	}
+	if s := q.Stats(); s.Marked != 0 || s.Dropped != uint64(len(told)) {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestMarks: where both ends understand, they are told without a loss.
+func TestMarks(t *testing.T) {
+	for version, packet := range map[int]func(i uint32) tunnel.Packet{
+		4: func(i uint32) tunnel.Packet {
+			p := bulk(1000, i)
+			p.Data[1] |= 2 // ECT(0)
+			p.Data[10], p.Data[11] = 0, 0
+			c := ^sum(p.Data[:20])
+			p.Data[10], p.Data[11] = byte(c>>8), byte(c)
+			return p
+		},
+		6: func(uint32) tunnel.Packet { return ecn6(1452) },
+	} {
+		q := New(offloads)
+		told := offer(q, packet, time.Second)
+		if s := q.Stats(); s.Dropped != 0 || s.Marked != uint64(len(told)) || len(told) < 10 {
+			t.Fatalf("IPv%d: %+v, told at %v", version, s, told)
+		}
+		marked := 0
+		for now := time.Second; !q.Empty(); now += 2 * time.Millisecond {
+			for _, p := range q.Pop(now, 1514) {
+				checked(t, p)
+				if p.Data[1]&3 == 3 && version == 4 || p.Data[1]&0x30 == 0x30 && version == 6 {
+					marked++
+				}
+			}
+		}
+		if marked == 0 {
+			t.Errorf("IPv%d: no mark came out", version)
+		}
+	}
+}
+
+// TestSuperPacketLosesOneSegment: the sender is told, and needs to send no more again
+// than one segment.
+func TestSuperPacketLosesOneSegment(t *testing.T) {
+	q := New(offloads)
+	const payload = 10 * 1448
+	for i := range uint32(20) {
+		q.Push(0, super(1000, i*payload, payload))
+	}
+	got, gap, next := 0, 0, uint32(0)
+	for now := 40 * time.Millisecond; !q.Empty(); now += 3 * time.Millisecond {
+		for _, p := range q.Pop(now, burst) {
+			h := checked(t, p)
+			if lost := seq(p) - next; lost > 0 {
+				gap++
+				if lost != 1448 {
+					t.Errorf("at %v %d octets are missing", now, lost)
+				}
+			}
+			next = seq(p) + uint32(len(p.Data)-h.Payload)
+			got += len(p.Data) - h.Payload
+		}
+	}
+	if gap < 2 || uint64(gap) != q.Stats().Dropped || got != 20*payload-gap*1448 {
+		t.Errorf("%d gaps, %+v, %d octets came", gap, q.Stats(), got)
+	}
+}
+
+// TestTwoPacketsDoNotStand: with no more than two of its packets waiting, a flow has
+// nothing to take back, however slow the way is.
+func TestTwoPacketsDoNotStand(t *testing.T) {
+	q := New(offloads)
+	q.Push(0, bulk(1000, 0))
+	for i := range uint32(100) {
+		now := time.Duration(i) * time.Second
+		q.Push(now, bulk(1000, i+1))
+		q.Pop(now+time.Second, 1514)
+	}
+	if s := q.Stats(); s.Dropped != 0 || s.Packets != 1 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestTimeStandsStill: what came while time stood still has not waited when it goes on.
+func TestTimeStandsStill(t *testing.T) {
+	q := New(offloads)
+	for i := range uint32(500) {
+		q.Push(time.Second+time.Duration(i)*time.Second, bulk(1000, i))
+	}
+	for now := 2 * time.Second; !q.Empty(); now += 600 * time.Microsecond {
+		q.Pop(now, 1514)
+	}
+	if s := q.Stats(); s.Dropped > 2 {
+		t.Errorf("%+v", s)
+	}
+}
