@@ -25,6 +25,8 @@ type bench struct {
 
 	telnetd *lab.Inetd // the gateway's, once it was needed
 
+	omit       time.Duration // at the beginning of each transfer, not measured
+	congestion string        // of transfers; "" for the system's
 	upTime     time.Duration // set by an open that does more than come up
 	firstStart time.Duration // of bodkin over ssh, with its far half sent
 }
@@ -110,9 +112,11 @@ func (b *bench) one(ctx context.Context, c contender) (s sample, err error) {
 		return s, err
 	}
 	if c.ping {
-		if s.PingIdle, err = b.ping(ctx, "-c", "20", "-i", "0.05"); err != nil {
+		times, err := b.ping(ctx, "-c", "20", "-i", "0.05")
+		if err != nil {
 			return s, err
 		}
+		s.PingIdle = median(times)
 	}
 	for _, t := range []struct {
 		streams int
@@ -188,7 +192,15 @@ func (b *bench) iperf(ctx context.Context, streams int, reverse bool) (t transfe
 	if reverse {
 		args = append(args, "-R")
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(b.config.seconds)*time.Second+openTimeout)
+	if b.omit > 0 {
+		args = append(args, "-O", strconv.Itoa(int(b.omit.Seconds())))
+	}
+	account := "me"
+	if b.congestion != "" {
+		args = append(args, "-C", b.congestion)
+		account = "root" // others may not choose any
+	}
+	ctx, cancel := context.WithTimeout(ctx, b.omit+time.Duration(b.config.seconds)*time.Second+openTimeout)
 	defer cancel()
 	// A server of its own: one that a contender left in the middle of a transfer
 	// would turn the next away.
@@ -210,7 +222,7 @@ func (b *bench) iperf(ctx context.Context, streams int, reverse bool) (t transfe
 	if err != nil {
 		return t, err
 	}
-	client := b.lab.Laptop.Command(ctx, "iperf3", args...).As("me")
+	client := b.lab.Laptop.Command(ctx, "iperf3", args...).As(account)
 	out, err := client.Output()
 	after, readErr := b.meter.read()
 	busy, listErr := b.processes(machines...)
@@ -271,18 +283,17 @@ func (b *bench) loadedPing(ctx context.Context) (float64, error) {
 	done := make(chan outcome, 1)
 	go func() {
 		// Over within the first half of the download; the median is of full queues.
-		ms, err := b.ping(ctx, "-c", strconv.Itoa(5*b.config.seconds), "-i", "0.1", "-W", "5")
-		done <- outcome{ms, err}
+		times, err := b.ping(ctx, "-c", strconv.Itoa(5*b.config.seconds), "-i", "0.1", "-W", "5")
+		done <- outcome{median(times), err}
 	}()
 	_, err := b.iperf(ctx, 1, true)
 	o := <-done
 	return o.ms, errors.Join(err, o.err)
 }
 
-// ping returns the median round trip in ms.
-func (b *bench) ping(ctx context.Context, args ...string) (float64, error) {
+// ping returns the round trips in ms.
+func (b *bench) ping(ctx context.Context, args ...string) (times []float64, err error) {
 	out, err := b.lab.Laptop.Command(ctx, "ping", append(args, lab.Web4.String())...).Output()
-	var times []float64
 	for line := range strings.Lines(string(out)) {
 		if _, rest, ok := strings.Cut(line, "time="); ok {
 			if t, err := strconv.ParseFloat(strings.Fields(rest)[0], 64); err == nil {
@@ -291,9 +302,9 @@ func (b *bench) ping(ctx context.Context, args ...string) (float64, error) {
 		}
 	}
 	if len(times) == 0 {
-		return 0, fmt.Errorf("ping: no answer: %w", err)
+		return nil, fmt.Errorf("ping: no answer: %w", err)
 	}
-	return median(times), nil
+	return times, nil
 }
 
 // firstByte returns the median time of a few small requests in ms, each with a

@@ -31,6 +31,11 @@ type config struct {
 	only    []string // keys of contenders; empty for all
 	json    string   // file; empty for none
 	program string   // the bodkin to measure; empty to build it
+
+	wan        bool     // the shaped links alone
+	wanRuns    int      // 0 for none of them
+	wanSeconds int      // of each transfer there
+	links      []string // keys of links; empty for all
 }
 
 func parse(args []string, errw io.Writer) (c config, err error) {
@@ -38,22 +43,39 @@ func parse(args []string, errw io.Writer) (c config, err error) {
 	f.SetOutput(errw)
 	f.IntVar(&c.runs, "runs", 5, "how often each contender is measured")
 	f.IntVar(&c.seconds, "seconds", 3, "how long each transfer lasts")
-	only := f.String("only", "", "contenders, by commas: "+strings.Join(keys(), ","))
+	only := f.String("only", "", "contenders, by commas: "+strings.Join(keys(), ",")+"; over shaped links "+strings.Join(wanKeys(), ","))
+	f.BoolVar(&c.wan, "wan", false, "measure over the shaped links alone")
+	f.IntVar(&c.wanRuns, "wanruns", 1, "how often each contender is measured over each shaped link; 0 leaves them out")
+	f.IntVar(&c.wanSeconds, "wanseconds", 15, "how long each transfer over a shaped link lasts")
+	over := f.String("links", "", "shaped links, by commas: "+strings.Join(linkKeys(), ","))
 	f.StringVar(&c.json, "json", "", "write every sample to `FILE`")
 	f.StringVar(&c.program, "bodkin", "", "measure this `FILE` instead of building one")
 	if err := f.Parse(args); err != nil {
 		return c, err
 	}
-	if *only != "" {
-		c.only = strings.Split(*only, ",")
-	}
-	for _, k := range c.only {
-		if !slices.Contains(keys(), k) {
-			return c, fmt.Errorf("bench: no contender %q: there are %s", k, strings.Join(keys(), ","))
+	for _, choice := range []struct {
+		what, given string
+		known       []string
+		chosen      *[]string
+	}{
+		{"contender", *only, append(keys(), wanKeys()...), &c.only},
+		{"link", *over, linkKeys(), &c.links},
+	} {
+		if choice.given == "" {
+			continue
+		}
+		*choice.chosen = strings.Split(choice.given, ",")
+		for _, k := range *choice.chosen {
+			if !slices.Contains(choice.known, k) {
+				return c, fmt.Errorf("bench: no %s %q: there are %s", choice.what, k, strings.Join(choice.known, ","))
+			}
 		}
 	}
-	if c.runs < 1 || c.seconds < 1 || f.NArg() > 0 {
+	switch {
+	case c.runs < 1 || c.seconds < 1 || f.NArg() > 0:
 		return c, errors.New("bench: -runs and -seconds are at least 1, and there are no arguments")
+	case c.wanRuns < 0 || c.wan && c.wanRuns == 0 || c.wanSeconds < leastWANSeconds:
+		return c, fmt.Errorf("bench: -wanruns is not negative, nor 0 with -wan, and -wanseconds at least %d", leastWANSeconds)
 	}
 	return c, nil
 }
@@ -93,21 +115,17 @@ func measure(ctx context.Context, c config, out, errw io.Writer) error {
 		return err
 	}
 	defer meter.close()
-	l, err := lab.New(ctx, lab.Options{Direct: true, AllowTCP: []uint16{plainPort, lab.TelnetPort}})
-	if err != nil {
-		return err
+	r := newReport(c, meter)
+	if !c.wan {
+		if err := measureCable(ctx, c, r, &bench{config: c, meter: meter, log: errw}); err != nil {
+			return err
+		}
 	}
-	defer l.Close()
-	b := &bench{config: c, lab: l, meter: meter, log: errw}
-	if err := b.prepare(ctx); err != nil {
-		return err
+	if c.wanRuns > 0 {
+		if err := measureWAN(ctx, c, r, &bench{config: c, meter: meter, log: errw}); err != nil {
+			return err
+		}
 	}
-	results, err := b.all(ctx)
-	if err != nil {
-		return err
-	}
-	r := newReport(c, meter, results)
-	r.FirstStart = ms(b.firstStart)
 	r.write(out)
 	if c.json != "" {
 		text, err := json.MarshalIndent(r, "", "  ")
@@ -116,5 +134,24 @@ func measure(ctx context.Context, c config, out, errw io.Writer) error {
 		}
 		return os.WriteFile(c.json, append(text, '\n'), 0o644)
 	}
+	return nil
+}
+
+// measureCable measures all contenders where nothing is in the way but the machine.
+func measureCable(ctx context.Context, c config, r *report, b *bench) (err error) {
+	b.lab, err = lab.New(ctx, lab.Options{Direct: true, AllowTCP: []uint16{plainPort, lab.TelnetPort}})
+	if err != nil {
+		return err
+	}
+	defer b.lab.Close()
+	if err := b.prepare(ctx); err != nil {
+		return err
+	}
+	results, err := b.all(ctx)
+	if err != nil {
+		return err
+	}
+	r.add(results)
+	r.FirstStart = ms(b.firstStart)
 	return nil
 }

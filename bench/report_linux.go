@@ -24,6 +24,10 @@ type report struct {
 	Samples    map[string][]sample `json:"samples"`
 	Medians    map[string]sample   `json:"medians"`
 	Verdicts   []verdict           `json:"targets"`
+
+	WANRuns    int                               `json:"wan_runs,omitempty"`
+	WANSeconds int                               `json:"wan_seconds,omitempty"`
+	WAN        map[string]map[string][]wanSample `json:"wan,omitempty"` // by link and contender
 }
 
 // A verdict is a target and what was reached.
@@ -58,16 +62,20 @@ var columns = []column{
 	{"all", "%.0f", func(s sample) float64 { return s.RSSFarAll }},
 }
 
-func newReport(c config, m *meter, results map[string][]sample) *report {
-	r := &report{
+func newReport(c config, m *meter) *report {
+	return &report{
 		When: time.Now().UTC().Truncate(time.Second), Machine: machine(), Runs: c.runs, Seconds: c.seconds,
-		Cipher: cipher, CPU: m.Source, Samples: results, Medians: make(map[string]sample),
+		Cipher: cipher, CPU: m.Source, WANRuns: c.wanRuns, WANSeconds: c.wanSeconds,
 	}
+}
+
+// add takes what was measured where nothing is in the way.
+func (r *report) add(results map[string][]sample) {
+	r.Samples, r.Medians = results, make(map[string]sample)
 	for key, samples := range results {
 		r.Medians[key] = medians(samples)
 	}
-	r.Verdicts = judge(results)
-	return r
+	r.Verdicts = append(r.Verdicts, judge(results)...)
 }
 
 // machine names the processor and the kernel.
@@ -195,20 +203,48 @@ func judge(results map[string][]sample) (verdicts []verdict) {
 		if len(values) == 0 {
 			continue
 		}
-		word, v := "at most", verdict{Value: median(values), Limit: t.limit}
-		v.Met, v.off = v.Value <= t.limit, v.Value/t.limit-1
-		if t.atLeast {
-			word, v.Met, v.off = "at least", v.Value >= t.limit, 1-v.Value/t.limit
-		}
-		v.Target = fmt.Sprintf("%s: %s %g", t.text, word, t.limit)
-		verdicts = append(verdicts, v)
+		verdicts = append(verdicts, newVerdict(t.text, median(values), t.limit, t.atLeast))
 	}
 	return verdicts
 }
 
+func newVerdict(text string, value, limit float64, atLeast bool) verdict {
+	word, v := "at most", verdict{Value: value, Limit: limit}
+	v.Met, v.off = value <= limit, value/limit-1
+	if atLeast {
+		word, v.Met, v.off = "at least", value >= limit, 1-value/limit
+	}
+	v.Target = fmt.Sprintf("%s: %s %g", text, word, limit)
+	return v
+}
+
 // write prints the report as text.
 func (r *report) write(w io.Writer) {
-	fmt.Fprintf(w, "\n%s\n%d runs of %d s each, medians; Mbit/s of TCP payload with 1 and 8 streams, up from the laptop;\nCPU in seconds per 10^9 octets over all processes (%s); times in ms; ssh with %s\n\n", r.Machine, r.Runs, r.Seconds, r.CPU, r.Cipher)
+	fmt.Fprintf(w, "\n%s\n", r.Machine)
+	if len(r.Samples) > 0 {
+		r.writeCable(w)
+	}
+	if len(r.WAN) > 0 {
+		r.writeWAN(w)
+	}
+	if len(r.Verdicts) == 0 {
+		return
+	}
+	fmt.Fprint(w, "\ntargets, median of the runs\n\n")
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, v := range r.Verdicts {
+		word := "met"
+		if !v.Met {
+			word = fmt.Sprintf("missed by %.0f %%", v.off*100)
+		}
+		fmt.Fprintf(t, "%.2f\t%s\t%s\n", v.Value, v.Target, word)
+	}
+	t.Flush()
+}
+
+// writeCable prints what was measured where nothing is in the way.
+func (r *report) writeCable(w io.Writer) {
+	fmt.Fprintf(w, "%d runs of %d s each, medians; Mbit/s of TCP payload with 1 and 8 streams, up from the laptop;\nCPU in seconds per 10^9 octets over all processes (%s); times in ms; ssh with %s\n\n", r.Runs, r.Seconds, r.CPU, r.Cipher)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprint(t, "contender\t")
 	for _, c := range columns {
@@ -222,11 +258,7 @@ func (r *report) write(w io.Writer) {
 		}
 		fmt.Fprint(t, c.name+"\t")
 		for _, col := range columns {
-			if v := col.value(m); v != 0 {
-				fmt.Fprintf(t, col.format+"\t", v)
-			} else {
-				fmt.Fprint(t, "-\t")
-			}
+			fmt.Fprint(t, cell(col.format, col.value(m)))
 		}
 		fmt.Fprintln(t)
 	}
@@ -235,19 +267,24 @@ func (r *report) write(w io.Writer) {
 		fmt.Fprintf(w, "\nbodkin over ssh for the first time, its far half sent on the way: %.0f ms\n", r.FirstStart)
 	}
 	r.writeParts(w)
-	if len(r.Verdicts) == 0 {
-		return
+}
+
+// cell is a value in its column; what was not measured is a dash.
+func cell(format string, v float64) string {
+	if v == 0 {
+		return "-\t"
 	}
-	fmt.Fprint(w, "\ntargets, median of the runs\n\n")
-	t = tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, v := range r.Verdicts {
-		word := "met"
-		if !v.Met {
-			word = fmt.Sprintf("missed by %.0f %%", v.off*100)
-		}
-		fmt.Fprintf(t, "%.2f\t%s\t%s\n", v.Value, v.Target, word)
+	return fmt.Sprintf(format+"\t", v)
+}
+
+// quantile is the value that a part p of the values do not exceed, the nearest one that
+// there is.
+func quantile(v []float64, p float64) float64 {
+	if len(v) == 0 {
+		return 0
 	}
-	t.Flush()
+	v = slices.Sorted(slices.Values(v))
+	return v[min(len(v)-1, int(p*float64(len(v))))]
 }
 
 // median is the middle value, or the mean of the two in the middle.

@@ -70,7 +70,8 @@ func TestReport(t *testing.T) {
 		"raw": {{Up1: 10000, CPUUp: 0.5, CPUPartsUp: map[string]float64{"laptop iperf3": 0.3}}},
 		"ssh": {{Up1: 2500, CPUUp: 4, RSSNear: 20, RSSFar: 50}},
 	}
-	r := newReport(config{runs: 1, seconds: 2}, &meter{Source: "a clock"}, samples)
+	r := newReport(config{runs: 1, seconds: 2}, &meter{Source: "a clock"})
+	r.add(samples)
 	var out bytes.Buffer
 	r.write(&out)
 	for _, want := range []string{"1 runs of 2 s each", "a clock", "raw cable (veth)", "10000", "laptop iperf3 0.30", "missed by 25 %", "at most 40"} {
@@ -94,6 +95,12 @@ func TestParse(t *testing.T) {
 		{"-runs 0", false},
 		{"-seconds 0", false},
 		{"extra", false},
+		{"-wan -wanruns 3 -wanseconds 20 -links 20-1,100-1 -only raw-bbr,tls", true},
+		{"-wanruns 0", true},
+		{"-wan -wanruns 0", false},
+		{"-wanruns -1", false},
+		{"-wanseconds 5", false},
+		{"-links 20-2", false},
 	} {
 		if _, err := parse(strings.Fields(tt.args), io.Discard); (err == nil) != tt.ok {
 			t.Errorf("parse(%q): %v", tt.args, err)
