@@ -14,7 +14,7 @@ import (
 type stdio struct {
 	*duplex
 	closing sync.Once
-	restore []func() // undo flags set on what others hold too
+	flagged []flagged // what others hold too, and we changed
 }
 
 // Stdio makes a Stream of our standard input and output and takes them over:
@@ -98,11 +98,23 @@ func (s *stdio) unblock(fd int) {
 	if err != nil {
 		return
 	}
-	s.restore = append(s.restore, func() {
-		unix.FcntlInt(uintptr(held), unix.F_SETFL, flags)
-		unix.Close(held)
-	})
+	s.flagged = append(s.flagged, flagged{held, flags})
 }
+
+// A flagged is an open file whose flags others see.
+type flagged struct {
+	held  int // a descriptor of it
+	flags int // as they were
+}
+
+// restore sets the flags back.
+func (f flagged) restore() {
+	unix.FcntlInt(uintptr(f.held), unix.F_SETFL, f.flags)
+	f.forget()
+}
+
+// forget leaves the flags as they are.
+func (f flagged) forget() { unix.Close(f.held) }
 
 // CloseWrite ends our standard output, and leaves the input open: it is a
 // carrier.CloseWriter's.
@@ -116,8 +128,8 @@ func (s *stdio) CloseWrite() error {
 func (s *stdio) Close() error {
 	s.closing.Do(func() {
 		s.duplex.close()
-		for _, undo := range s.restore {
-			undo()
+		for _, f := range s.flagged {
+			f.restore()
 		}
 	})
 	return nil

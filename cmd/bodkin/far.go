@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"time"
 
 	"github.com/bodkin-net/bodkin/carrier"
 	"github.com/bodkin-net/bodkin/carrier/ssh"
@@ -37,6 +38,8 @@ type farHalf struct {
 	kernel bool           // a kernel interface in the place of the userspace NAT
 	grant  native.Asks    // what the peer may have opened
 	policy usernat.Policy // of the NAT
+	hold   time.Duration  // the most that a session waits for another connection
+	peer   []byte         // the near half's key, where it has proved that it holds it
 }
 
 // granted is what a near half may have that started this far half, or that was let in

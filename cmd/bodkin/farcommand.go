@@ -6,11 +6,13 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/bodkin-net/bodkin/carrier/command"
 	"github.com/bodkin-net/bodkin/carrier/farhalf"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/keeper"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/endpoint/usernat"
 	"github.com/bodkin-net/bodkin/trust"
@@ -20,7 +22,8 @@ import (
 // forced command in authorized_keys names.
 func farHalfCommand() *cobra.Command {
 	var nonce, listen string
-	var kernel, onLine, open, plain bool
+	var kernel, onLine, open, plain, held bool
+	var hold time.Duration
 	var allow, only, deny []string
 	cmd := &cobra.Command{
 		Use:   farCommand,
@@ -34,11 +37,21 @@ With --listen it waits at a TCP address for one near half, which comes by bodkin
 line measured and TLS inside, or by tls:// at once. Each side must know the other's key:
 see bodkin key.
 
+When its login is lost it does not end: a process of its own, bodkin far --held, waits
+for the near half to log in again, --hold at most. bodkin status lists those that wait,
+and bodkin down ends them.
+
 What the near half asks for with --allow is granted only where the near half started
 this itself; as a forced command, the flags here decide.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			f := farHalf{kernel: kernel}
+			if held {
+				return keeper.Serve(cmd.Context(), runHeld)
+			}
+			if hold < 0 {
+				return report.Usage(fmt.Errorf("--hold %v: less than no time at all", hold))
+			}
+			f := farHalf{kernel: kernel, hold: hold}
 			var err error
 			if f.policy, err = parsePolicy(allow, only, deny); err != nil {
 				return err
@@ -68,10 +81,12 @@ this itself; as a forced command, the flags here decide.`,
 				return err
 			}
 			go farhalf.Tidy()
-			return f.run(cmd.Context())
+			return f.meet(cmd.Context())
 		},
 	}
 	flags := cmd.Flags()
+	flags.DurationVar(&hold, "hold", defaultHold, "the most that connections through the tunnel wait for a near half that was cut off; 0: they end at once")
+	flags.BoolVar(&held, "held", false, "what a far half says when it started this to outlive its login")
 	flags.StringVar(&nonce, "nonce", "", "what the near half knows this start by")
 	flags.StringVar(&listen, "listen", "", "wait at a TCP `ADDRESS:PORT` for one near half, which comes by bodkin:// or tls://")
 	flags.BoolVar(&onLine, "line", false, "what the near half says when it started this in a shell")
@@ -81,7 +96,7 @@ this itself; as a forced command, the flags here decide.`,
 	flags.StringArrayVar(&allow, "allow", nil, "open a `DESTINATION` that is closed by default: host (the loopback and addresses of this machine), link-local, or CIDR[:PORTS] of them")
 	flags.StringArrayVar(&only, "only", nil, "let the near half reach this `CIDR[:PORTS]` only (repeat for more)")
 	flags.StringArrayVar(&deny, "deny", nil, "do not let it reach this `CIDR[:PORTS]` (repeat for more)")
-	for _, hidden := range []string{"nonce", "line", "plain"} {
+	for _, hidden := range []string{"nonce", "line", "plain", "held"} {
 		flags.MarkHidden(hidden)
 	}
 	return cmd

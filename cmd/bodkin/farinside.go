@@ -2,15 +2,12 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"time"
 
-	"github.com/bodkin-net/bodkin/carrier"
 	"github.com/bodkin-net/bodkin/carrier/command"
 	"github.com/bodkin-net/bodkin/carrier/farhalf"
-	"github.com/bodkin-net/bodkin/carrier/tcp"
 	"github.com/bodkin-net/bodkin/carrier/tls"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/farside"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
@@ -18,10 +15,6 @@ import (
 )
 
 // This file has the far half at the end of a way that protects nothing.
-
-// tlsRecord is the first octet of a TLS connection: a record with a handshake (RFC
-// 8446, section 5.1).
-const tlsRecord = 0x16
 
 // lastWordsTime is how long the far half stays on a terminal after it gave up, for the
 // near half to hear why and to hang up: what is in the terminal when its last program
@@ -72,8 +65,11 @@ func (f *farHalf) inShell(ctx context.Context, nonce string, open bool) error {
 	if err := f.measure(ctx); err != nil {
 		return err
 	}
-	if err := f.protected(ctx, identity); err != nil {
+	if err := f.protect(ctx, identity); err != nil {
 		return report.Silent(err) // on this terminal its words would be damage
+	}
+	if err := f.meet(ctx); err != nil {
+		return report.Silent(err)
 	}
 	return nil
 }
@@ -89,51 +85,13 @@ func (f *farHalf) measure(ctx context.Context) error {
 	return nil
 }
 
-// protected runs the tunnel in TLS.
-func (f *farHalf) protected(ctx context.Context, identity tls.Config) error {
-	s, _, err := tls.Server(ctx, f.stream, identity)
+// protect puts the Stream into TLS, and learns the near half's key.
+func (f *farHalf) protect(ctx context.Context, identity tls.Config) error {
+	s, peer, err := tls.Server(ctx, f.stream, identity)
 	if err != nil {
 		return err
 	}
 	s.Rate = f.stream.Rate
-	f.stream = s
-	return f.run(ctx)
-}
-
-// listen waits on a TCP address for one near half, and tells by its first octet
-// what it speaks: TLS at once, a line to be measured, or, where that is permitted,
-// the tunnel with nothing around it.
-func (f *farHalf) listen(ctx context.Context, address string, open, plain bool) error {
-	identity, err := identifyFar(ctx, open || plain)
-	if err != nil {
-		return withPairing(err)
-	}
-	l, err := tcp.Listen(ctx, address)
-	if err != nil {
-		return err
-	}
-	defer l.Close()
-	defer context.AfterFunc(ctx, func() { l.Close() })()
-	s, err := l.Accept()
-	if err != nil {
-		return err
-	}
-	defer context.AfterFunc(ctx, func() { s.Close() })()
-	f.stream = s
-	f.grant = granted
-	if plain {
-		return f.run(ctx)
-	}
-	first := make([]byte, 1)
-	if _, err := io.ReadFull(s, first); err != nil {
-		return fmt.Errorf("the near half ended before it said anything: %w", err)
-	}
-	f.stream = carrier.Unread(s, first)
-	if first[0] == tlsRecord {
-		return f.protected(ctx, identity)
-	}
-	if err := f.measure(ctx); err != nil {
-		return err
-	}
-	return f.protected(ctx, identity)
+	f.stream, f.peer = s, peer.Key
+	return nil
 }

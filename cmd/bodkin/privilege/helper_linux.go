@@ -10,11 +10,13 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/bodkin-net/bodkin/cmd/bodkin/passing"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/host"
 )
@@ -28,6 +30,7 @@ type Helper struct {
 	cmd  *exec.Cmd
 	gone chan struct{} // closed when the helper has ended, and end says how
 	end  error
+	mark atomic.Uint32
 }
 
 // helperPatience is how long the helper may take for one request.
@@ -57,18 +60,12 @@ func Start(errw io.Writer) (*Helper, error) {
 		how = "by sudo"
 		args = []string{sudo, "-p", "bodkin: password of %p for the network device and routes: ", "--", self, Command}
 	}
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	conn, far, err := passing.Pair()
 	if err != nil {
 		return nil, err
 	}
-	near, far := os.NewFile(uintptr(fds[0]), "helper"), os.NewFile(uintptr(fds[1]), "helper")
 	defer far.Close()
-	defer near.Close()
-	conn, err := net.FileConn(near)
-	if err != nil {
-		return nil, err
-	}
-	p := &Helper{how: how, conn: conn.(*net.UnixConn)}
+	p := &Helper{how: how, conn: conn}
 	p.cmd = exec.Command(args[0], args[1:]...)
 	p.cmd.Stdin, p.cmd.Stderr = far, errw
 	if err := p.cmd.Start(); err != nil {
@@ -99,16 +96,16 @@ func (p *Helper) call(req request, files ...*os.File) (reply, []*os.File, error)
 	if req.Verb == verbHello {
 		p.conn.SetDeadline(time.Time{}) // as long as sudo's user takes
 	}
-	if err := send(p.conn, req, files...); err != nil {
+	if err := passing.Send(p.conn, req, files...); err != nil {
 		return reply{}, nil, lost(err)
 	}
-	r, got, err := receive[reply](p.conn)
+	r, got, err := passing.Receive[reply](p.conn)
 	if err != nil {
-		closeAll(got)
+		passing.CloseAll(got)
 		return r, nil, lost(err)
 	}
 	if r.Error != "" {
-		closeAll(got)
+		passing.CloseAll(got)
 		return r, nil, errors.New(r.Error)
 	}
 	return r, got, nil
@@ -140,10 +137,16 @@ func (p *Helper) Control(_, _ string, raw syscall.RawConn) error {
 		}
 		file := os.NewFile(uintptr(dup), "socket")
 		defer file.Close()
-		_, _, result = p.call(request{Verb: verbMark}, file)
+		if _, _, result = p.call(request{Verb: verbMark}, file); result == nil {
+			mark, _ := unix.GetsockoptInt(dup, unix.SOL_SOCKET, unix.SO_MARK)
+			p.mark.Store(uint32(mark))
+		}
 	})
 	return errors.Join(err, result)
 }
+
+// Mark is the fwmark of the sockets that Control has marked; 0: none so far.
+func (p *Helper) Mark() uint32 { return p.mark.Load() }
 
 // Device makes the TUN device, and returns its file, which is the caller's, and its name.
 func (p *Helper) Device(name string) (*os.File, string, error) {
@@ -152,7 +155,7 @@ func (p *Helper) Device(name string) (*os.File, string, error) {
 		return nil, "", err
 	}
 	if len(files) != 1 {
-		closeAll(files)
+		passing.CloseAll(files)
 		return nil, "", errors.New("the host helper sent no device")
 	}
 	return files[0], r.Name, nil
@@ -169,7 +172,7 @@ type Resolver struct {
 // Resolver opens the sockets of a DNS forwarder. There can be one.
 func (p *Helper) Resolver() (*Resolver, error) {
 	r, files, err := p.call(request{Verb: verbResolver})
-	defer closeAll(files) // net makes its own of them
+	defer passing.CloseAll(files) // net makes its own of them
 	if err != nil {
 		return nil, err
 	}

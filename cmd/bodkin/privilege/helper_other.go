@@ -35,6 +35,7 @@ func Start(io.Writer) (*Helper, error) {
 func (p *Helper) How() string                                   { return "" }
 func (p *Helper) Hello(context.Context) ([]string, error)       { return nil, errUnsupported }
 func (p *Helper) Control(string, string, syscall.RawConn) error { return errUnsupported }
+func (p *Helper) Mark() uint32                                  { return 0 }
 func (p *Helper) Device(string) (*os.File, string, error)       { return nil, "", errUnsupported }
 func (p *Helper) Resolver() (*Resolver, error)                  { return nil, errUnsupported }
 func (p *Helper) Set(host.Wish) ([]string, error)               { return nil, errUnsupported }

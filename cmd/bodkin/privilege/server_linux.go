@@ -2,7 +2,6 @@ package privilege
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/bodkin-net/bodkin/cmd/bodkin/passing"
 	"github.com/bodkin-net/bodkin/endpoint/tun"
 	"github.com/bodkin-net/bodkin/host"
 	"github.com/bodkin-net/bodkin/splitdns"
@@ -91,8 +91,8 @@ func Serve() error {
 
 // serve answers one request. An error means that the caller is gone.
 func (s *server) serve() error {
-	req, files, err := receive[request](s.conn)
-	defer closeAll(files)
+	req, files, err := passing.Receive[request](s.conn)
+	defer passing.CloseAll(files)
 	if err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func (s *server) serve() error {
 		r.Name = s.device
 	case verbResolver:
 		give, r.Addr, err = s.openResolver()
-		defer closeAll(give) // the caller has its own
+		defer passing.CloseAll(give) // the caller has its own
 	case verbSet:
 		r.Notes, err = s.set(req.Wish)
 	case verbLook:
@@ -123,7 +123,7 @@ func (s *server) serve() error {
 		r.Busy = errors.Is(err, host.ErrBusy)
 		r.Split = errors.Is(err, host.ErrSplitDNS)
 	}
-	return send(s.conn, r, give...)
+	return passing.Send(s.conn, r, give...)
 }
 
 // mark gives the caller's TCP socket the mark that keeps it outside the tunnel.
@@ -241,77 +241,4 @@ func (s *server) undo() (notes []string, err error) {
 		s.file = nil
 	}
 	return notes, err
-}
-
-// send writes one message, with the files beside it.
-func send(conn *net.UnixConn, message any, files ...*os.File) error {
-	b, err := json.Marshal(message)
-	if err != nil {
-		return err
-	}
-	if len(b) > wireMax {
-		return fmt.Errorf("a message of %d octets, more than %d", len(b), wireMax)
-	}
-	return withDescriptors(files, nil, func(fds []int) error {
-		var rights []byte
-		if len(fds) > 0 {
-			rights = unix.UnixRights(fds...)
-		}
-		_, _, err := conn.WriteMsgUnix(b, rights, nil)
-		return err
-	})
-}
-
-// withDescriptors calls use with the descriptors of files, which stay open until
-// it returns. They are used without Fd, which would make them blocking.
-func withDescriptors(files []*os.File, fds []int, use func([]int) error) error {
-	if len(files) == 0 {
-		return use(fds)
-	}
-	raw, err := files[0].SyscallConn()
-	if err != nil {
-		return err
-	}
-	var used error
-	err = raw.Control(func(fd uintptr) { used = withDescriptors(files[1:], append(fds, int(fd)), use) })
-	return errors.Join(err, used)
-}
-
-// receive reads one message and the files beside it, which are the caller's.
-func receive[T any](conn *net.UnixConn) (message T, files []*os.File, err error) {
-	b := make([]byte, wireMax)
-	rights := make([]byte, unix.CmsgSpace(4*4))
-	n, rightsLen, flags, _, err := conn.ReadMsgUnix(b, rights)
-	if err != nil {
-		return message, nil, err
-	}
-	if n == 0 {
-		return message, nil, net.ErrClosed
-	}
-	if rightsLen > 0 {
-		messages, err := unix.ParseSocketControlMessage(rights[:rightsLen])
-		if err != nil {
-			return message, nil, err
-		}
-		for _, m := range messages {
-			fds, err := unix.ParseUnixRights(&m)
-			if err != nil {
-				continue
-			}
-			for _, fd := range fds {
-				unix.CloseOnExec(fd)
-				files = append(files, os.NewFile(uintptr(fd), "passed"))
-			}
-		}
-	}
-	if flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
-		return message, files, errors.New("a message longer than there are")
-	}
-	return message, files, json.Unmarshal(b[:n], &message)
-}
-
-func closeAll(files []*os.File) {
-	for _, f := range files {
-		f.Close()
-	}
 }

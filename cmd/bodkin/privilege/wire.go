@@ -49,7 +49,3 @@ const (
 	verbLook = "look"
 	verbUndo = "undo"
 )
-
-// wireMax bounds a request or reply: a wish with all the routes that there may
-// be stays below it.
-const wireMax = 192 << 10
