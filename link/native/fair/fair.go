@@ -28,7 +28,7 @@ const (
 	batchMemory = 512 << 10
 
 	// buckets bounds the flows that are told apart (RFC 8290, section 4.1.2). Beyond
-	// that, some share a queue.
+	// that, some share a queue. At the most a flow takes 128 octets.
 	buckets = 1024
 
 	// quantum is the octets of a turn: a full frame of Ethernet, so that a flow of no
@@ -56,6 +56,7 @@ type Queue struct {
 
 // A flow is what one bucket holds.
 type flow struct {
+	name       uint64 // its hash
 	head, tail *entry
 	octets     int
 	largest    int // octets of the largest packet so far
@@ -97,7 +98,7 @@ func (q *Queue) Push(now time.Duration, p tunnel.Packet) {
 	known := err == nil
 	f := &q.flows[0]
 	if known {
-		f = &q.flows[bucket(q.seed, p.Data, header)]
+		f = q.place(p.Data, header)
 	}
 	if known && q.thin(f, p) {
 		return

@@ -11,27 +11,11 @@ import (
 
 const offloads = tunnel.OffloadChecksum | tunnel.OffloadTSO4 | tunnel.OffloadTSO6 | tunnel.OffloadUSO
 
-// apart returns a Queue that keeps flows from the ports 1000 to 1002 and 443, and that of
-// pings, in buckets of their own: by chance two could share one.
-func apart() *Queue {
-	for {
-		q := New(offloads)
-		used := map[int]bool{}
-		for _, p := range []tunnel.Packet{bulk(1000, 1), bulk(1001, 1), bulk(1002, 1), bulk(443, 1), ping(), ecn6(1)} {
-			h, _ := tunnel.Parse(p.Data)
-			used[bucket(q.seed, p.Data, h)] = true
-		}
-		if len(used) == 6 {
-			return q
-		}
-	}
-}
-
 // burst is 2 ms at 20 Mbit/s, in octets.
 const burst = 5000
 
 func TestSparseOvertakes(t *testing.T) {
-	q := apart()
+	q := New(offloads)
 	for i := range uint32(100) {
 		q.Push(0, bulk(1000, i))
 		q.Push(0, bulk(1001, i))
@@ -49,7 +33,7 @@ func TestSparseOvertakes(t *testing.T) {
 
 // TestSparseIsNoWayAround: a flow whose packet has just gone is not fresh again at once.
 func TestSparseIsNoWayAround(t *testing.T) {
-	q := apart()
+	q := New(offloads)
 	for i := range uint32(200) {
 		q.Push(0, bulk(1000, i))
 	}
@@ -65,6 +49,45 @@ func TestSparseIsNoWayAround(t *testing.T) {
 	}
 }
 
+// TestNoChanceMeetings: hundreds of flows do not share a queue with a transfer.
+func TestNoChanceMeetings(t *testing.T) {
+	q := New(offloads)
+	for i := range uint32(300) {
+		q.Push(0, bulk(1000, i))
+	}
+	for range 4 {
+		q.Pop(0, burst)
+	}
+	for port := range uint16(400) {
+		q.Push(0, ack(2000+port, 1))
+	}
+	for range 5 { // 75 of 40 octets each time
+		for _, p := range q.Pop(0, 3000) {
+			if port(p) == 1000 {
+				t.Fatal("a transfer's packet went before the others'")
+			}
+		}
+	}
+}
+
+// TestManyFlows: more flows than there are buckets share some, and all of it comes out.
+func TestManyFlows(t *testing.T) {
+	q := New(offloads)
+	for i := range uint32(3 * buckets) {
+		q.Push(0, bulk(uint16(1000+i), i))
+	}
+	dropped := int(q.Stats().Dropped)
+	got := map[uint16]bool{}
+	for !q.Empty() {
+		for _, p := range q.Pop(0, burst) {
+			got[port(p)] = true
+		}
+	}
+	if len(got)+dropped != 3*buckets || len(got) < 2*buckets/3 {
+		t.Errorf("%d flows' packets came, %d were dropped", len(got), dropped)
+	}
+}
+
 func TestEqualShares(t *testing.T) {
 	for name, other := range map[string]func(i uint32) tunnel.Packet{
 		"frames":          func(i uint32) tunnel.Packet { return bulk(1001, i) },
@@ -72,7 +95,7 @@ func TestEqualShares(t *testing.T) {
 		"super-packets":   func(i uint32) tunnel.Packet { return super(1001, i, 44*1448) },
 		"large datagrams": func(i uint32) tunnel.Packet { p := ecn6(9000); p.Data[1] = 0; return p },
 	} {
-		q := apart()
+		q := New(offloads)
 		octets := map[bool]int{}
 		for i := range uint32(400) {
 			q.Push(0, bulk(1000, i))
@@ -95,7 +118,7 @@ func TestEqualShares(t *testing.T) {
 
 // TestFull: the queue holds so much and no more, and who has most there loses.
 func TestFull(t *testing.T) {
-	q := apart()
+	q := New(offloads)
 	q.Push(0, bulk(1000, 1))
 	for i := range uint32(10_000) {
 		q.Push(0, bulk(1001, i))
@@ -127,7 +150,7 @@ func TestFull(t *testing.T) {
 }
 
 func TestThinning(t *testing.T) {
-	q := apart()
+	q := New(offloads)
 	for i := range uint32(10) {
 		q.Push(0, ack(1000, 100+i))
 		q.Push(0, ack(1001, 7)) // says it again: a loss (RFC 5681, section 3.2)
@@ -172,7 +195,7 @@ func TestAcknowledgement(t *testing.T) {
 
 // TestNoAllocations: what waits lies in buffers that are used again.
 func TestNoAllocations(t *testing.T) {
-	q := apart()
+	q := New(offloads)
 	p := []tunnel.Packet{bulk(1000, 1), super(1001, 1, 30_000), ping(), ack(1002, 1)}
 	round := func() {
 		for range 8 {
@@ -193,7 +216,7 @@ func TestNoAllocations(t *testing.T) {
 func BenchmarkQueue(b *testing.B) {
 	for name, p := range map[string]tunnel.Packet{"frame": bulk(1000, 1), "super-packet": super(1000, 1, 44*1448)} {
 		b.Run(name, func(b *testing.B) {
-			q := apart()
+			q := New(offloads)
 			b.SetBytes(int64(4 * len(p.Data)))
 			b.ReportAllocs()
 			for b.Loop() {
