@@ -28,8 +28,11 @@ import (
 )
 
 const (
-	// target is the queue that is let stand: twice what acknowledgements are late at most.
-	target = 4 * time.Millisecond
+	// late is how late acknowledgements come at most, for being sent together.
+	late = 2 * time.Millisecond
+
+	// target is the queue that is let stand: that, and as much again for being sent.
+	target = 2 * late
 
 	// burst is how long nobody minds waiting.
 	burst = 2 * time.Millisecond
@@ -71,20 +74,21 @@ type Bound struct {
 
 	limit    float64 // octets
 	credit   float64 // octets beyond it, while acknowledgements are overdue
-	starting bool    // the limit doubles
+	ramp     ramp
+	starting bool // the limit doubles
 
 	smoothed time.Duration
-	base     leastOf       // the least round trip of late: that of the empty way
-	given    time.Duration // the least since delay was found not to be of our making; 0: it was not
-	rate     mostOf        // the most octets per second of late
+	base     leastOf // the least round trip of late: that of the empty way
+	given    given
+	rate     mostOf // the most octets per second of late
 
-	round     round
-	cut       cut
-	fruitless int           // cuts in a row with which the delay did not go
-	origin    float64       // the limit before the first of them
-	growths   int           // rounds in a row without a queue
-	restful   time.Duration // when there last was no queue
-	drained   float64       // the limit to go back to after a round on an empty way; 0: none
+	round   round
+	spread  time.Duration // how much longer the mean round trip of a round is than the least, smoothed
+	holed   holed
+	origin  origin
+	growths int           // rounds in a row without a queue
+	restful time.Duration // when the limit was last not reached for a round, or the way emptied
+	drained float64       // the limit to go back to after a round on an empty way; 0: none
 }
 
 // New returns a Bound for a way on which nothing was sent.
@@ -92,7 +96,7 @@ func New(o Options) *Bound {
 	b := &Bound{o: o, limit: first, starting: true}
 	if o.Rate > 0 {
 		// What a quarter of a second carries: of more, the first keystroke would be late.
-		b.limit = min(first, o.Rate/4)
+		b.limit, b.starting = min(first, o.Rate/4), false
 	}
 	b.bound()
 	return b
@@ -104,8 +108,12 @@ func (b *Bound) Sent(now time.Duration, n int) {
 		return
 	}
 	if b.sent == b.acked {
+		if r := b.rate.most(); !b.starting && r > 0 && now-b.ackedAt > max(b.smoothed/2, 2*burst) {
+			b.ramp = ramp{from: b.acked, at: now, rate: r * 5 / 4}
+		}
 		b.ackedAt, b.begun = now, now
 	}
+	b.climb(now)
 	b.sent += uint64(n)
 	if b.sent-b.acked >= uint64(max(b.limit*7/8, b.limit-float64(b.Burst()))) {
 		b.round.full = true
@@ -128,8 +136,9 @@ func (b *Bound) Acked(now time.Duration, total uint64) {
 	if !ok {
 		return
 	}
+	b.climb(now)
 	b.trip(now, max(1, now-k.at))
-	if b.starting && b.round.full {
+	if b.starting && b.round.full && now-k.at < b.base.least()*5/4+b.target() {
 		b.limit += float64(came)
 		b.bound()
 	}
@@ -152,18 +161,46 @@ func (b *Bound) trip(now, t time.Duration) {
 	}
 	b.smoothed += (t - b.smoothed) / 8 // RFC 6298, section 2
 	b.base.add(now, t)
-	if b.given > 0 {
-		b.given = min(b.given, t)
-	}
 }
 
 // Limit returns how many octets may be in flight.
-func (b *Bound) Limit() int { return min(int(b.limit+b.credit), b.o.Most) }
+func (b *Bound) Limit() int {
+	limit := b.limit + b.credit
+	if b.ramp.rate > 0 {
+		limit = min(limit, b.ramp.limit)
+	}
+	return min(int(limit), b.o.Most)
+}
 
-// Overdue is to be called while the limit is reached. It may raise it, since what is
-// overdue has likely arrived behind something that was lost. It returns after how long
-// it is to be called again if no acknowledgement comes before.
+// A ramp is what a pause ends with: nothing tells how fast to send then but the rate.
+type ramp struct {
+	from  uint64        // octets acknowledged when it began
+	at    time.Duration // when it began
+	rate  float64       // octets per second; 0: there is none
+	limit float64       // octets in flight
+}
+
+// climb raises the ramp's limit to what it is now.
+func (b *Bound) climb(now time.Duration) {
+	r := &b.ramp
+	if r.rate == 0 {
+		return
+	}
+	r.limit = r.rate*(now-r.at+2*burst).Seconds() + frame - float64(b.acked-r.from)
+	if r.limit >= b.limit {
+		*r = ramp{}
+		b.round = round{from: b.sent, before: b.round.before}
+	}
+}
+
+// Overdue is to be called while the limit is reached. It may raise it: after a pause,
+// because so much has left again, and else since what is overdue has likely arrived behind
+// something that was lost. It returns after how long it is to be called again if no
+// acknowledgement comes before.
 func (b *Bound) Overdue(now time.Duration) time.Duration {
+	if b.climb(now); b.ramp.rate > 0 {
+		return burst
+	}
 	again := max(burst, b.smoothed/16)
 	b.round.full = true
 	rate := b.rate.most()
@@ -204,9 +241,10 @@ func (b *Bound) bound() {
 
 // target returns the queue that is let stand.
 func (b *Bound) target() time.Duration {
-	t := b.plainTarget()
-	if b.given > 0 {
-		t += (b.given - b.base.least()) / 4 // what is not of our making varies
+	t := b.plainTarget() + max(0, b.spread-late)
+	if g := b.given; g.times > 0 {
+		// What is not of our making varies, the more the oftener it was found.
+		t += (g.mean - b.base.least()) * time.Duration(min(g.times, 4)) / 4
 	}
 	return t
 }
@@ -218,13 +256,14 @@ func (b *Bound) plainTarget() time.Duration {
 	return target
 }
 
-// reference returns the round trip of the way without a queue of ours.
-func (b *Bound) reference() time.Duration { return max(b.given, b.base.least()) }
-
 // queue returns how long the octets of round r waited: what each witness says is an
 // upper bound.
 func (b *Bound) queue(r round) time.Duration {
-	q := max(0, r.least-b.reference())
+	q := r.least - b.base.least()
+	if b.given.mean > 0 {
+		q = r.mean() - b.given.mean
+	}
+	q = max(0, q)
 	if b.o.Socket == nil {
 		return q
 	}

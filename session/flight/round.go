@@ -7,40 +7,73 @@ const (
 	// faster, so that the limit doubles again.
 	steady = 3
 
-	// untiring is how many cuts in a row are in vain before the delay is taken as given.
-	untiring = 2
+	// cutEnough is the part of a limit that is small enough to see whether the delay goes
+	// with it.
+	cutEnough = 0.75
 
-	// unrest is how long a queue may stand before the way is emptied for a round, to see
-	// how long it is when empty: the least round trip is forgotten after three of them.
+	// patience is of how many rounds with holes one at least has a moment that shows how
+	// long the queue is.
+	patience = 4
+
+	// unrest is how long the limit may be reached without a pause before the way is emptied
+	// for a round, to see how long it is when empty: the least round trip is forgotten
+	// after three of them.
 	unrest = 10 * time.Second
 )
 
 // A round is what was seen from one change of the limit's to the next.
 type round struct {
-	from   uint64        // it is about octets sent after it
-	to     uint64        // it is over when so many are acknowledged; 0: none of its own is yet
-	begun  time.Duration // when it began, with the first of its own
+	from  uint64        // it is about octets sent after it
+	to    uint64        // it is over when so many are acknowledged; 0: none of its own is yet
+	begun time.Duration // when it began, with the first of its own
+
 	least  time.Duration // round trip; 0: none yet
+	sum, n time.Duration // of round trips; how many
 	rate   float64       // octets per second, the most; 0: not known
 	before float64       // that of the round before
 	full   bool          // the limit was reached
+
+	last    time.Duration // when octets were last acknowledged; 0: not in this round yet
+	silence time.Duration // the longest between two acknowledgements
 }
 
 // see adds to the round what an acknowledgement of total octets says, the last of which
 // was sent with k.
 func (r *round) see(now time.Duration, k mark, total uint64) {
-	if t := max(1, now-k.at); r.least == 0 || t < r.least {
+	t := max(1, now-k.at)
+	if r.least == 0 || t < r.least {
 		r.least = t
 	}
+	r.sum += t
+	r.n++
+	if r.last > 0 {
+		r.silence = max(r.silence, now-r.last)
+	}
+	r.last = now
 	if span := max(now-k.since, k.at-k.begun); span > 0 {
 		r.rate = max(r.rate, float64(total-k.acked)/span.Seconds())
 	}
 }
 
-// A cut is what was so when the limit was last made smaller because of a queue.
-type cut struct {
-	from, to float64       // the limit; 0: there was none, or it has been judged
-	trip     time.Duration // the round trip with the larger one
+// mean returns the mean round trip.
+func (r *round) mean() time.Duration { return r.sum / r.n }
+
+// An origin is what was so before the limit was made smaller, once or several times.
+type origin struct {
+	limit float64 // 0: it was not
+	mean  time.Duration
+}
+
+// A given is delay that was found not to be of our making: that of rounds, at least.
+type given struct {
+	mean  time.Duration // 0: there is none
+	times int           // how often it was found
+}
+
+// holed is what was seen in rounds in a row that had holes.
+type holed struct {
+	rounds int
+	least  time.Duration
 }
 
 // turn ends a round: it draws the conclusions, and begins the next.
@@ -49,10 +82,10 @@ func (b *Bound) turn(now time.Duration) {
 	if r.full || r.rate > b.rate.most() {
 		b.rate.add(r.rate)
 	}
-	settle := false // the next round is about what is sent from now on
-	if r.least > 0 {
-		settle = b.conclude(now, r)
-		b.bound()
+	settle := b.conclude(now, r) // the next round is about what is sent from now on
+	b.bound()
+	if turned != nil {
+		turned(now, b, r)
 	}
 	b.round = round{from: b.acked, to: b.sent, begun: now, before: r.rate}
 	if settle {
@@ -63,45 +96,62 @@ func (b *Bound) turn(now time.Duration) {
 // conclude makes the limit what round r asks for, and reports whether what is under way
 // yet belongs to the limit before.
 func (b *Bound) conclude(now time.Duration, r round) (settle bool) {
-	b.judge(r)
-	if b.given > 0 && b.given < b.base.least()+2*b.plainTarget() {
-		b.given = 0
+	if b.given.mean > 0 {
+		b.given.mean = min(b.given.mean, r.mean())
 	}
-	q, target := b.queue(r), b.target()
-	if q < target/4 || !r.full {
+	b.spread += (min(r.mean()-r.least, b.base.least()/4) - b.spread) / 8
+	b.judge(r)
+	if b.given.mean < b.base.least()+2*b.plainTarget() {
+		b.given = given{}
+	}
+	holes := b.holes(&r)
+	trip, q, target := r.least, b.queue(r), b.target()
+	if b.given.mean > 0 {
+		trip = r.mean()
+	}
+	if !r.full {
 		b.restful = now
+	}
+	if was := b.drained; was > 0 {
+		// The way was empty, and trip has seen how long it is.
+		b.drained, b.restful = 0, now
+		if q <= target {
+			b.limit = was
+			return true
+		}
 	}
 	switch {
-	case b.drained > 0:
-		// The way was empty, and trip has seen how long it is.
-		b.limit, b.drained = b.drained, 0
-		b.restful = now
-		return true
-	case b.starting && q > max(target, b.base.least()/8) && r.rate < r.before*5/4:
-		b.starting = false
-		b.limit = min(b.limit, r.rate*(b.reference()+target).Seconds())
-		return true
 	case b.starting:
-		return false
+		if q <= max(target, b.base.least()/8) {
+			return false
+		}
+		if r.rate >= r.before*5/4 {
+			// The carrier doubles as well, and is behind.
+			b.limit *= 2
+			return false
+		}
+		b.starting = false
+		b.limit = min(b.limit, r.rate*(trip-q+target).Seconds())
+		return true
+	case q > target && holes:
+		b.growths = 0
+		return true
 	case q > target:
 		b.growths = 0
-		c := cut{from: b.limit, trip: r.least}
-		b.limit *= 1 - min(0.9, float64(q-target)/float64(r.least))
-		b.bound()
-		c.to = b.limit
-		if b.fruitless == 0 {
-			b.origin = c.from
+		if b.origin.limit == 0 {
+			b.origin = origin{b.limit, r.mean()}
 		}
-		b.cut = c
+		b.limit *= 1 - min(0.9, float64(q-target)/float64(trip))
 		return true
 	case !r.full:
 		b.growths = 0
 		return false
-	case now-b.restful > max(unrest, 20*b.smoothed):
-		b.drained = b.limit
+	case now-b.restful > max(unrest, 20*b.smoothed) || b.given.mean > 0 && now-b.restful > max(unrest/3, 20*b.smoothed):
+		b.drained, b.origin = b.limit, origin{b.limit, r.mean()}
 		b.limit *= max(0.5, 0.75*float64(b.base.least())/float64(r.least))
 		return true
 	}
+	b.origin = origin{}
 	b.growths++
 	if q > target/2 {
 		b.growths = 0
@@ -110,25 +160,47 @@ func (b *Bound) conclude(now time.Duration, r round) (settle bool) {
 		b.starting, b.growths = true, 0
 		return false
 	}
-	b.limit *= 1 + float64(target-q)/float64(r.least)
+	b.limit *= 1 + min(0.25, float64(target-q)/float64(trip))
 	return true
 }
 
-// judge asks whether the delay went with the limit when that was last made smaller.
+// holes reports whether delay in round r is no evidence: it had silences as a lost segment
+// below makes them. For so many rounds in a row the least round trip is the least of all.
+func (b *Bound) holes(r *round) bool {
+	if r.silence < max(2*target, b.base.least()/4, seconds(4*frame/b.Rate())) {
+		b.holed = holed{}
+		return false
+	}
+	if b.holed.rounds > 0 {
+		r.least = min(r.least, b.holed.least)
+	}
+	b.holed.rounds++
+	b.holed.least = r.least
+	if b.holed.rounds < patience {
+		return true
+	}
+	b.holed = holed{}
+	return false
+}
+
+// judge asks whether the delay went with the limit when that was made smaller.
 func (b *Bound) judge(r round) {
-	c := b.cut
-	b.cut = cut{}
-	if c.from == 0 {
+	o := b.origin
+	part := b.limit / o.limit
+	others := b.given.mean > 0 && part < 1 && r.mean() > o.mean*17/16
+	if o.limit == 0 || part > cutEnough && !others {
 		return
 	}
-	expected := time.Duration(float64(c.trip) * c.to / c.from)
-	if r.least <= (c.trip+expected)/2 {
-		b.fruitless = 0
-		return
-	}
-	if b.fruitless++; b.fruitless >= untiring {
-		b.given = r.least
-		b.limit = max(b.limit, b.origin)
-		b.fruitless = 0
+	b.origin = origin{}
+	switch expected := time.Duration(float64(o.mean) * part); {
+	case r.mean() < (o.mean+expected)/2:
+		b.given = given{}
+	case r.mean() > o.mean*5/4:
+		b.origin = origin{b.limit, r.mean()} // it grows yet
+	default:
+		b.given = given{r.mean(), b.given.times + 1}
+		b.limit = max(b.limit, o.limit)
 	}
 }
+
+var turned func(now time.Duration, b *Bound, r round)
