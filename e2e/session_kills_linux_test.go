@@ -48,6 +48,7 @@ func (w *world) session() sessionStatus {
 type wayBack struct {
 	name    string
 	port    uint16 // of the gateway
+	serves  bool   // it is a server there, not a login
 	prepare func(w *world)
 	target  []string
 }
@@ -55,9 +56,9 @@ type wayBack struct {
 const cutPort = 7071 // where the firewall cuts
 
 var waysBack = []wayBack{
-	{"ssh", lab.SSHPort, (*world).sshByCutter, []string{"me@cut"}},
-	{"tls", servePort, func(w *world) { w.pair("home"); w.serve() }, []string{"--known-as", "home", fmt.Sprintf("tls://tn-gw:%d", cutPort)}},
-	{"wss", servePort, func(w *world) { w.pair("home"); w.serve() }, []string{"--known-as", "home", fmt.Sprintf("wss://tn-gw:%d", cutPort)}},
+	{"ssh", lab.SSHPort, false, (*world).sshByCutter, []string{"me@cut"}},
+	{"tls", servePort, true, func(w *world) { w.pair("home") }, []string{"--known-as", "home", fmt.Sprintf("tls://tn-gw:%d", cutPort)}},
+	{"wss", servePort, true, func(w *world) { w.pair("home") }, []string{"--known-as", "home", fmt.Sprintf("wss://tn-gw:%d", cutPort)}},
 }
 
 // sshByCutter has the laptop's ssh know the gateway by the firewall's port.
@@ -72,17 +73,10 @@ func (w *world) sshByCutter() {
 func newCutWorld(t *testing.T, b wayBack, next func() lab.Cut) *world {
 	t.Helper()
 	w := newWorld(t, lab.Options{Closed: true, Rate: 100e6})
-	if err := w.Gateway.Install(program); err != nil {
-		t.Fatal(err)
+	w.wayBack(b)
+	if b.serves {
+		w.serve()
 	}
-	hosts, err := w.Laptop.ReadFile("/etc/hosts")
-	if err == nil {
-		err = w.Laptop.WriteFile("/etc/hosts", append(hosts, fmt.Sprintf("%v tn-gw\n", lab.FirewallInside4)...), 0o644, "root")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.prepare(w)
 	if _, err := w.Firewall.Cutter(cutPort, netip.AddrPortFrom(lab.Gateway4, b.port), next); err != nil {
 		t.Fatal(err)
 	}
