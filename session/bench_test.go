@@ -19,7 +19,7 @@ func BenchmarkCarry(b *testing.B) {
 			b.Run(name, func(b *testing.B) {
 				near, far := tcpPair(b)
 				if !bare {
-					client, server := begin(b, near, far, Terms{Grace: tenMinutes.Grace}, tenMinutes)
+					client, server := begin(b, near, far, tenMinutes)
 					near, far = client.Stream(), server.Stream()
 					acks := make(chan struct{})
 					go func() { defer close(acks); io.Copy(io.Discard, near) }()

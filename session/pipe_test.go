@@ -28,6 +28,9 @@ type direction struct {
 	ended  bool            // by its writer's Close
 	mute   bool            // swallows everything, as a firewall does that has forgotten
 	pieces func(n int) int // how many of n octets one Read returns; nil: all
+	flip   int             // the octet that is changed on the way, counted from 1; 0: none
+	seen   []byte          // what was written, with keeps
+	keeps  bool
 }
 
 // newWay returns a connection and its ends; budget is as in direction.
@@ -112,6 +115,13 @@ func (e *wayEnd) Write(p []byte) (n int, err error) {
 		}
 		if !out.mute {
 			out.octets = append(out.octets, p[:k]...)
+			if out.flip > 0 && out.flip <= k {
+				out.octets[len(out.octets)-k+out.flip-1] ^= 0x10
+			}
+			out.flip -= k
+		}
+		if out.keeps {
+			out.seen = append(out.seen, p[:k]...)
 		}
 		p, n = p[k:], n+k
 		if out.budget >= 0 {
@@ -119,8 +129,9 @@ func (e *wayEnd) Write(p []byte) (n int, err error) {
 				w.err = errCut
 			}
 		}
-		w.cond.Broadcast()
-		if k == 0 && w.err == nil {
+		if k > 0 {
+			w.cond.Broadcast()
+		} else {
 			w.cond.Wait()
 		}
 	}

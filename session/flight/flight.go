@@ -172,27 +172,6 @@ func (b *Bound) Limit() int {
 	return min(int(limit), b.o.Most)
 }
 
-// A ramp is what a pause ends with: nothing tells how fast to send then but the rate.
-type ramp struct {
-	from  uint64        // octets acknowledged when it began
-	at    time.Duration // when it began
-	rate  float64       // octets per second; 0: there is none
-	limit float64       // octets in flight
-}
-
-// climb raises the ramp's limit to what it is now.
-func (b *Bound) climb(now time.Duration) {
-	r := &b.ramp
-	if r.rate == 0 {
-		return
-	}
-	r.limit = r.rate*(now-r.at+2*burst).Seconds() + frame - float64(b.acked-r.from)
-	if r.limit >= b.limit {
-		*r = ramp{}
-		b.round = round{from: b.sent, before: b.round.before}
-	}
-}
-
 // Overdue is to be called while the limit is reached. It may raise it: after a pause,
 // because so much has left again, and else since what is overdue has likely arrived behind
 // something that was lost. It returns after how long it is to be called again if no
@@ -229,57 +208,5 @@ func (b *Bound) Rate() float64 {
 // RoundTrip returns the time from sending to acknowledgement, smoothed, and the least
 // that was seen lately; 0: not known yet.
 func (b *Bound) RoundTrip() (smoothed, least time.Duration) { return b.smoothed, b.base.least() }
-
-// bound keeps the limit within what is possible.
-func (b *Bound) bound() {
-	floor := float64(least)
-	if r := b.Rate(); r > 0 {
-		floor = max(floor, min(2*frame, r*longest.Seconds()))
-	}
-	b.limit = min(max(b.limit, floor), float64(b.o.Most))
-}
-
-// target returns the queue that is let stand.
-func (b *Bound) target() time.Duration {
-	t := b.plainTarget() + max(0, b.spread-late)
-	if g := b.given; g.times > 0 {
-		// What is not of our making varies, the more the oftener it was found.
-		t += (g.mean - b.base.least()) * time.Duration(min(g.times, 4)) / 4
-	}
-	return t
-}
-
-func (b *Bound) plainTarget() time.Duration {
-	if r := b.Rate(); r > 0 {
-		return max(target, min(longest, seconds(2*frame/r)))
-	}
-	return target
-}
-
-// queue returns how long the octets of round r waited: what each witness says is an
-// upper bound.
-func (b *Bound) queue(r round) time.Duration {
-	q := r.least - b.base.least()
-	if b.given.mean > 0 {
-		q = r.mean() - b.given.mean
-	}
-	q = max(0, q)
-	if b.o.Socket == nil {
-		return q
-	}
-	p := b.o.Socket.Path()
-	if p.RoundTrip == 0 || p.LeastRoundTrip == 0 || r.rate == 0 {
-		return q
-	}
-	return min(q, max(0, p.RoundTrip-p.LeastRoundTrip)+seconds(float64(p.Unsent)/r.rate))
-}
-
-// unsent returns the octets that the kernel keeps unsent; 0 if nobody tells.
-func (b *Bound) unsent() float64 {
-	if b.o.Socket == nil {
-		return 0
-	}
-	return float64(b.o.Socket.Path().Unsent)
-}
 
 func seconds(s float64) time.Duration { return time.Duration(min(s, 1e6) * float64(time.Second)) }

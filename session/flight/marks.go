@@ -2,8 +2,8 @@ package flight
 
 import "time"
 
-// marksSize is how many moments of sending are remembered: more than a hundred a round
-// trip are left when the ring was full and every other was forgotten.
+// marksSize is how many moments of sending are remembered: when the ring is full,
+// what was sent within a 128th of the time that it is about becomes one.
 const marksSize = 256
 
 // A mark remembers when octets were sent, and how things were then: what is needed to
@@ -35,14 +35,20 @@ func (m *marks) push(k mark) {
 	*m.last() = k
 }
 
-// thin joins each two neighbours: their octets count as sent when the first were.
+// thin joins what was sent at about the same time: it counts as sent when the first was.
 func (m *marks) thin() {
-	for i := 0; i < m.n/2; i++ {
-		k := m.ring[(m.head+2*i)%marksSize]
-		k.upTo = m.ring[(m.head+2*i+1)%marksSize].upTo
-		m.ring[(m.head+i)%marksSize] = k
+	same := (m.last().at - m.first().at) / (marksSize / 2)
+	kept := 0 // index of the last
+	for i := 1; i < m.n; i++ {
+		k, last := m.ring[(m.head+i)%marksSize], &m.ring[(m.head+kept)%marksSize]
+		if k.at-last.at <= same {
+			last.upTo = k.upTo
+			continue
+		}
+		kept++
+		m.ring[(m.head+kept)%marksSize] = k
 	}
-	m.n /= 2
+	m.n = kept + 1
 }
 
 // reach drops the marks of which total octets acknowledge all, and returns the one that

@@ -84,9 +84,6 @@ func (b *Bound) turn(now time.Duration) {
 	}
 	settle := b.conclude(now, r) // the next round is about what is sent from now on
 	b.bound()
-	if turned != nil {
-		turned(now, b, r)
-	}
 	b.round = round{from: b.acked, to: b.sent, begun: now, before: r.rate}
 	if settle {
 		b.round.from, b.round.to = b.sent, 0
@@ -146,7 +143,7 @@ func (b *Bound) conclude(now time.Duration, r round) (settle bool) {
 	case !r.full:
 		b.growths = 0
 		return false
-	case now-b.restful > max(unrest, 20*b.smoothed) || b.given.mean > 0 && now-b.restful > max(unrest/3, 20*b.smoothed):
+	case now-b.restful > max(b.unrest(), 20*b.smoothed):
 		b.drained, b.origin = b.limit, origin{b.limit, r.mean()}
 		b.limit *= max(0.5, 0.75*float64(b.base.least())/float64(r.least))
 		return true
@@ -183,11 +180,20 @@ func (b *Bound) holes(r *round) bool {
 	return false
 }
 
+// unrest returns how long the limit may be reached without a pause. Delay that is taken
+// as given may be of our making by now.
+func (b *Bound) unrest() time.Duration {
+	if b.given.mean > 0 {
+		return unrest / 3
+	}
+	return unrest
+}
+
 // judge asks whether the delay went with the limit when that was made smaller.
 func (b *Bound) judge(r round) {
 	o := b.origin
 	part := b.limit / o.limit
-	others := b.given.mean > 0 && part < 1 && r.mean() > o.mean*17/16
+	others := b.given.mean > 0 && part < 1 && r.mean() > o.mean*17/16 // it even grew
 	if o.limit == 0 || part > cutEnough && !others {
 		return
 	}
@@ -202,5 +208,3 @@ func (b *Bound) judge(r round) {
 		b.limit = max(b.limit, o.limit)
 	}
 }
-
-var turned func(now time.Duration, b *Bound, r round)

@@ -1,0 +1,55 @@
+package flight
+
+import "time"
+
+// bound keeps the limit within what is possible.
+func (b *Bound) bound() {
+	floor := float64(least)
+	if r := b.Rate(); r > 0 {
+		floor = max(floor, min(2*frame, r*longest.Seconds()))
+	}
+	b.limit = min(max(b.limit, floor), float64(b.o.Most))
+}
+
+// target returns the queue that is let stand.
+func (b *Bound) target() time.Duration {
+	t := b.plainTarget() + max(0, b.spread-late)
+	if g := b.given; g.times > 0 {
+		// What is not of our making varies, the more the oftener it was found.
+		t += (g.mean - b.base.least()) * time.Duration(min(g.times, 4)) / 4
+	}
+	return t
+}
+
+func (b *Bound) plainTarget() time.Duration {
+	if r := b.Rate(); r > 0 {
+		return max(target, min(longest, seconds(2*frame/r)))
+	}
+	return target
+}
+
+// queue returns how long the octets of round r waited: what each witness says is an
+// upper bound.
+func (b *Bound) queue(r round) time.Duration {
+	q := r.least - b.base.least()
+	if b.given.mean > 0 {
+		q = r.mean() - b.given.mean
+	}
+	q = max(0, q)
+	if b.o.Socket == nil {
+		return q
+	}
+	p := b.o.Socket.Path()
+	if p.RoundTrip == 0 || p.LeastRoundTrip == 0 || r.rate == 0 {
+		return q
+	}
+	return min(q, max(0, p.RoundTrip-p.LeastRoundTrip)+seconds(float64(p.Unsent)/r.rate))
+}
+
+// unsent returns the octets that the kernel keeps unsent; 0 if nobody tells.
+func (b *Bound) unsent() float64 {
+	if b.o.Socket == nil {
+		return 0
+	}
+	return float64(b.o.Socket.Path().Unsent)
+}
