@@ -3,12 +3,12 @@ package flight
 import "time"
 
 // marksSize is how many moments of sending are remembered: when the ring is full,
-// what was sent within a 128th of the time that it is about becomes one.
+// what was sent within a sixtieth of the time that it is about becomes one.
 const marksSize = 256
 
 // A mark remembers when octets were sent, and how things were then: what is needed to
 // know the round trip and the delivery rate when they are acknowledged
-// (draft-ietf-ccwg-bbr, section 4.1, "Delivery Rate Samples").
+// (draft-cheng-iccrg-delivery-rate-estimation).
 type mark struct {
 	upTo  uint64        // octets sent in all, these included
 	at    time.Duration // when
