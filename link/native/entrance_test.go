@@ -8,6 +8,7 @@ import (
 	"math"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -111,6 +112,13 @@ const (
 	wayRate   = 20_000_000 / 8
 	wayWindow = wayRate / 100
 )
+
+// writes returns how many there were so far.
+func (w *way) writes() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.wrote
+}
 
 // throughWay opens a link over a way to a peer that passes what comes to got, which must
 // not block.
@@ -237,17 +245,17 @@ func TestQuickUnderLoad(t *testing.T) {
 		if s.QueuedPackets == 0 || s.QueuedOctets > 4<<20 || s.DroppedQueue == 0 {
 			t.Errorf("%+v", s)
 		}
-		t.Logf("slowest of %d datagrams: %v; %d and %d octets; %d writes; %+v", len(delays), worst, a, b, w.wrote, s)
+		t.Logf("slowest of %d datagrams: %v; %d and %d octets; %d writes; %+v", len(delays), worst, a, b, w.writes(), s)
 	})
 }
 
 // TestRoomIsUsedUncopied: what there is room for does not go by the queue.
 func TestRoomIsUsedUncopied(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		count := 0
-		c, w, end := throughWay(t, func(tunnel.Packet) { count++ })
+		var count atomic.Int64
+		c, w, end := throughWay(t, func(tunnel.Packet) { count.Add(1) })
 		defer end()
-		before := w.wrote
+		before := w.writes()
 		for range 100 {
 			if err := c.WritePackets([]tunnel.Packet{segment(1000, 1000), segment(1001, 100)}); err != nil {
 				t.Fatal(err)
@@ -258,8 +266,8 @@ func TestRoomIsUsedUncopied(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		synctest.Wait()
-		if count != 200 || w.wrote-before != 100 {
-			t.Errorf("%d packets came in %d writes", count, w.wrote-before)
+		if count.Load() != 200 || w.writes()-before != 100 {
+			t.Errorf("%d packets came in %d writes", count.Load(), w.writes()-before)
 		}
 	})
 }
@@ -268,14 +276,15 @@ func TestRoomIsUsedUncopied(t *testing.T) {
 // that has room for them loses none.
 func TestOrderOfAFlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		last, count := map[uint16]uint32{}, 0
+		last := map[uint16]uint32{}
+		var count atomic.Int64
 		c, _, end := throughWay(t, func(p tunnel.Packet) {
 			n := binary.BigEndian.Uint32(p.Data[24:])
 			if n <= last[from(p)] {
 				t.Errorf("flow %d: %d after %d", from(p), n, last[from(p)])
 			}
 			last[from(p)] = n
-			count++
+			count.Add(1)
 		})
 		defer end()
 		n := uint32(0)
@@ -294,8 +303,8 @@ func TestOrderOfAFlow(t *testing.T) {
 			time.Sleep(5 * time.Millisecond)
 		}
 		time.Sleep(time.Second)
-		if count != int(n) {
-			t.Errorf("%d of %d packets came; %+v", count, n, c.Stats())
+		if count.Load() != int64(n) {
+			t.Errorf("%d of %d packets came; %+v", count.Load(), n, c.Stats())
 		}
 	})
 }
@@ -304,8 +313,8 @@ func TestOrderOfAFlow(t *testing.T) {
 // what waited is not thrown away for its age.
 func TestAwayAndBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		count := 0
-		c, w, end := throughWay(t, func(tunnel.Packet) { count++ })
+		var count atomic.Int64
+		c, w, end := throughWay(t, func(tunnel.Packet) { count.Add(1) })
 		defer end()
 		w.stand(true)
 		const packets = 1000
@@ -324,8 +333,8 @@ func TestAwayAndBack(t *testing.T) {
 		}
 		w.stand(false)
 		time.Sleep(5 * time.Second)
-		if count < packets-20 {
-			t.Errorf("%d packets came; %+v", count, c.Stats())
+		if count.Load() < packets-20 {
+			t.Errorf("%d packets came; %+v", count.Load(), c.Stats())
 		}
 	})
 }
@@ -400,11 +409,11 @@ func TestLasting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, w, end := throughWay(t, func(tunnel.Packet) {})
 		defer end()
-		before := w.wrote
+		before := w.writes()
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if s := c.Stats(); w.wrote != before || s.RoundTrip != 0 || c.cause.Load() != nil {
-			t.Errorf("after an hour of silence %d writes, %+v, %v", w.wrote-before, s, c.cause.Load())
+		if s := c.Stats(); w.writes() != before || s.RoundTrip != 0 || c.cause.Load() != nil {
+			t.Errorf("after an hour of silence %d writes, %+v, %v", w.writes()-before, s, c.cause.Load())
 		}
 	})
 }

