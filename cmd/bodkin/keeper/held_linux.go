@@ -24,25 +24,28 @@ const (
 func List() []Held {
 	var list []Held
 	for _, p := range all() {
-		list = append(list, p.list()...)
+		list = append(list, p.list(every)...)
 	}
 	slices.SortStableFunc(list, func(a, b Held) int { return a.Since.Compare(b.Since) })
 	return list
 }
 
-// list asks all keepers of a place.
-func (p place) list() (list []Held) {
+// every is for list.
+func every(string) bool { return true }
+
+// list asks the keepers of a place whose sockets are wanted.
+func (p place) list(wanted func(file string) bool) (list []Held) {
 	if !p.closed() {
 		return nil
 	}
 	entries, _ := os.ReadDir(p.dir)
 	for _, e := range entries {
-		if e.Type() != os.ModeSocket {
+		if e.Type() != os.ModeSocket || !wanted(e.Name()) {
 			continue
 		}
 		h, err := ask[Held](p, e.Name(), verbStatus, askTime)
-		if m := socketName.FindStringSubmatch(e.Name()); err == nil && m != nil {
-			h.ID, h.UID, h.path = m[1], p.uid, filepath.Join(p.dir, e.Name())
+		if file := h.ID + suffix; err == nil && socketName.MatchString(file) {
+			h.UID, h.path = p.uid, filepath.Join(p.dir, file)
 			list = append(list, h)
 		}
 	}
@@ -88,12 +91,12 @@ func ask[T any](p place, file, verb string, patience time.Duration) (answer T, e
 const maxDetached = 16
 
 // makeRoom ends those who have been without a connection for longest, so that one more
-// may be. A keeper that starts calls it.
-func makeRoom(ctx context.Context) {
+// may be: that of the session id, whose keeper calls it at its start.
+func makeRoom(ctx context.Context, id string) {
 	var waiting []Held
 	for _, p := range own() {
-		for _, h := range p.list() {
-			if !h.Attached {
+		for _, h := range p.list(every) {
+			if !h.Attached && h.ID != id {
 				waiting = append(waiting, h)
 			}
 		}

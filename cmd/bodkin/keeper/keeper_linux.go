@@ -83,7 +83,7 @@ func Serve(ctx context.Context, run func(ctx context.Context, settings json.RawM
 	}
 	k.conns.Go(func() { first.wait(k) })
 	k.conns.Go(func() { k.accept(ctx, l) })
-	k.conns.Go(func() { makeRoom(ctx) })
+	k.conns.Go(func() { makeRoom(ctx, k.session.ID().String()) })
 	err = run(ctx, k.login.Settings, k.session.Stream())
 	k.session.Close()
 	k.end = endingOf(err)
@@ -188,7 +188,7 @@ func (k *keeper) serve(ctx context.Context, conn *net.UnixConn) *ending {
 // held is how it is now.
 func (k *keeper) held() Held {
 	stats := k.session.Stats()
-	h := Held{PID: os.Getpid(), Since: k.since, Attached: stats.Attached, Grace: k.grace}
+	h := Held{ID: k.session.ID().String(), PID: os.Getpid(), Since: k.since, Attached: stats.Attached, Grace: k.grace}
 	if !stats.Attached {
 		h.Lost = stats.Since
 	}

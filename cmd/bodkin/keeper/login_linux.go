@@ -48,14 +48,21 @@ func Continue(ctx context.Context, c *session.Caller, id session.ID, l Login) er
 	return end.said(err)
 }
 
-// find connects to the keeper of a session.
+// find connects to the keeper of a session. One that has only just begun it may have to
+// be waited for.
 func find(id session.ID) (*net.UnixConn, error) {
+	file := id.String() + suffix
 	for _, p := range own() {
 		if !p.closed() {
 			continue
 		}
-		if conn, err := p.dial(id.String() + ".sock"); err == nil {
+		if conn, err := p.dial(file); err == nil {
 			return conn, nil
+		}
+		for _, h := range p.list(func(other string) bool { return !socketName.MatchString(other) }) {
+			if h.ID == id.String() {
+				return p.dial(file)
+			}
 		}
 	}
 	return nil, session.ErrUnknown

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
@@ -64,15 +65,13 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	if os.Getenv(movedEnv) == "" {
-		runtime.LockOSThread()
-		if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
-			fmt.Fprintf(os.Stderr, "these tests make a mount namespace and need root: unshare: %v\n", err)
-			os.Exit(1)
+	for _, arg := range os.Args {
+		if strings.HasPrefix(arg, "-test.fuzzworker") {
+			os.Exit(m.Run()) // fuzz targets need no machine, and workers no move
 		}
-		err := syscall.Exec("/proc/self/exe", os.Args, append(os.Environ(), movedEnv+"=1"))
-		fmt.Fprintln(os.Stderr, "exec:", err)
-		os.Exit(1)
+	}
+	if os.Getenv(movedEnv) == "" {
+		os.Exit(move())
 	}
 	if err := build(); err != nil {
 		fmt.Fprintln(os.Stderr, "building the test's machine:", err)
@@ -81,12 +80,34 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// move runs this program again in namespaces of its own, and returns its exit status:
+// whatever a test leaves there ends with it.
+func move() int {
+	runtime.LockOSThread() // whose end is the other's
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Args[0] = os.Args[0]
+	cmd.Env = append(os.Environ(), movedEnv+"=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL}
+	err := cmd.Run()
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		return exit.ExitCode()
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "these tests make namespaces and need root: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
 // program is this program where everybody can execute it.
 const program = "/run/tester/program"
 
 func build() error {
 	if err := errors.Join(
 		unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
+		unix.Mount("proc", "/proc", "proc", 0, ""),
 		unix.Mount("tmpfs", "/run", "tmpfs", 0, "mode=0755"),
 		os.Mkdir("/run/tester", 0o755), os.Mkdir("/run/user", 0o755),
 	); err != nil {
@@ -99,16 +120,38 @@ func build() error {
 	return os.WriteFile(program, self, 0o755)
 }
 
-// echo is the far half proper: what comes goes back, until it ends.
+// echo is the far half proper: what comes goes back, until it ends. Like a tunnel it
+// reads on while it writes.
 func echo(ctx context.Context, settings json.RawMessage, s carrier.Stream) error {
 	defer context.AfterFunc(ctx, func() { s.Close() })()
-	_, err := io.Copy(struct{ io.Writer }{s}, struct{ io.Reader }{s})
+	came := make(chan []byte, 1<<12) // each of 64 KiB at most: more than a test sends
+	wrote := make(chan error, 1)
+	go func() {
+		var err error
+		for b := range came {
+			if err == nil {
+				_, err = s.Write(b)
+			}
+		}
+		wrote <- err
+	}()
+	var err error
+	for err == nil {
+		b := make([]byte, 64<<10)
+		var n int
+		n, err = s.Read(b)
+		came <- b[:n]
+	}
+	close(came)
+	if failed := <-wrote; err == io.EOF && failed != nil && !errors.Is(failed, io.ErrClosedPipe) {
+		err = failed
+	}
 	var words string
 	json.Unmarshal(settings, &words)
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case err != nil:
+	case err != io.EOF:
 		return err
 	case words != "":
 		return errors.New(words)
@@ -242,7 +285,14 @@ func begin(t testing.TB, who from, a asked, grace time.Duration) (*session.Sessi
 	if err != nil {
 		t.Fatalf("%v; the login said %q", err, l.words.Lines())
 	}
-	t.Cleanup(func() { s.Close() })
+	t.Cleanup(func() {
+		s.Close()
+		for _, h := range List() {
+			if h.ID == s.ID().String() {
+				End(h)
+			}
+		}
+	})
 	return s, terms, l
 }
 
@@ -324,17 +374,10 @@ func keepers(t testing.TB) (pids []int) {
 	for _, file := range found {
 		text, _ := os.ReadFile(file)
 		if string(text) == "bodkin\x00"+strings.Join(Args, "\x00")+"\x00" {
-			if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file))); err == nil && runs(pid) && ours(pid) {
+			if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file))); err == nil && runs(pid) {
 				pids = append(pids, pid)
 			}
 		}
 	}
 	return pids
-}
-
-// ours reports whether a process is of this test's machine.
-func ours(pid int) bool {
-	here, _ := os.Readlink("/proc/self/ns/mnt")
-	there, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", pid))
-	return err == nil && here == there
 }

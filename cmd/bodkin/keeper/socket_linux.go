@@ -29,8 +29,11 @@ const network = "unixpacket"
 // a socket has its name a moment before it listens.
 const staleAge = time.Minute
 
-// socketName is the name of a session's socket.
-var socketName = regexp.MustCompile(`^([0-9a-f]{32})\.sock$`)
+// socketName is the name of a session's socket; one of a keeper that has no session yet
+// is shorter. That answers when it has one, and its name.
+var socketName = regexp.MustCompile(`^[0-9a-f]{32}\.sock$`)
+
+const suffix = ".sock"
 
 // A socket is where a keeper is found.
 type socket struct {
@@ -48,7 +51,7 @@ func listen() (*socket, error) {
 	if err := private.Make(dir); err != nil {
 		return nil, err
 	}
-	path := filepath.Join(dir, fmt.Sprintf("%d.sock", os.Getpid()))
+	path := filepath.Join(dir, strconv.Itoa(os.Getpid())+suffix)
 	os.Remove(path) // of one who had our number before, and was killed
 	l, err := net.ListenUnix(network, &net.UnixAddr{Name: path, Net: network})
 	if err != nil {
@@ -60,7 +63,7 @@ func listen() (*socket, error) {
 
 // rename makes it the socket of a session.
 func (s *socket) rename(id string) error {
-	path := filepath.Join(filepath.Dir(s.path), id+".sock")
+	path := filepath.Join(filepath.Dir(s.path), id+suffix)
 	if err := os.Rename(s.path, path); err != nil {
 		return err
 	}
