@@ -59,7 +59,7 @@ func TestManyMarks(t *testing.T) {
 		t.Errorf("round trip of the first %v, want a minute", s)
 	}
 	var m marks
-	const coarse = 10 * marksSize * time.Millisecond / 60
+	const coarse = 10 * marksSize * time.Millisecond / 50
 	for i := range 10 * marksSize {
 		m.push(mark{upTo: uint64(i + 1), at: time.Duration(i) * time.Millisecond})
 	}

@@ -3,7 +3,7 @@ package flight
 import "time"
 
 // marksSize is how many moments of sending are remembered: when the ring is full,
-// what was sent within a sixtieth of the time that it is about becomes one.
+// what was sent within a fiftieth of the time that it is about becomes one.
 const marksSize = 256
 
 // A mark remembers when octets were sent, and how things were then: what is needed to
