@@ -24,29 +24,35 @@ const (
 func List() []Held {
 	var list []Held
 	for _, p := range all() {
-		list = append(list, p.list(every)...)
+		list = append(list, p.list()...)
 	}
 	slices.SortStableFunc(list, func(a, b Held) int { return a.Since.Compare(b.Since) })
 	return list
 }
 
-// every is for list.
-func every(string) bool { return true }
-
-// list asks the keepers of a place whose sockets are wanted.
-func (p place) list(wanted func(file string) bool) (list []Held) {
+// list asks all keepers of a place.
+func (p place) list() (list []Held) {
 	if !p.closed() {
 		return nil
 	}
 	entries, _ := os.ReadDir(p.dir)
+	answered := map[string]bool{}
 	for _, e := range entries {
-		if e.Type() != os.ModeSocket || !wanted(e.Name()) {
+		if e.Type() != os.ModeSocket || !birthName.MatchString(e.Name()) {
 			continue
 		}
 		h, err := ask[Held](p, e.Name(), verbStatus, askTime)
-		if file := h.ID + suffix; err == nil && socketName.MatchString(file) {
+		if file := h.ID + suffix; err == nil && sessionName.MatchString(file) {
+			answered[file] = true
 			h.UID, h.path = p.uid, filepath.Join(p.dir, file)
 			list = append(list, h)
+		}
+	}
+	for _, e := range entries {
+		if sessionName.MatchString(e.Name()) && !answered[e.Name()] {
+			if conn, err := p.dial(e.Name()); err == nil { // else it was left over, and is not any more
+				conn.Close()
+			}
 		}
 	}
 	return list
@@ -95,7 +101,7 @@ const maxDetached = 16
 func makeRoom(ctx context.Context, id string) {
 	var waiting []Held
 	for _, p := range own() {
-		for _, h := range p.list(every) {
+		for _, h := range p.list() {
 			if !h.Attached && h.ID != id {
 				waiting = append(waiting, h)
 			}

@@ -77,7 +77,7 @@ func Serve(ctx context.Context, run func(ctx context.Context, settings json.RawM
 		passing.Send(conn, ending{Ended: true, Error: err.Error()})
 		return err
 	}
-	if err := l.rename(k.session.ID().String()); err != nil {
+	if err := l.name(k.session.ID().String()); err != nil {
 		k.session.Close()
 		return err
 	}

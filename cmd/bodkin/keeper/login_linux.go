@@ -59,7 +59,7 @@ func find(id session.ID) (*net.UnixConn, error) {
 		if conn, err := p.dial(file); err == nil {
 			return conn, nil
 		}
-		for _, h := range p.list(func(other string) bool { return !socketName.MatchString(other) }) {
+		for _, h := range p.list() {
 			if h.ID == id.String() {
 				return p.dial(file)
 			}

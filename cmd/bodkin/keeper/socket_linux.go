@@ -1,6 +1,8 @@
 package keeper
 
 import (
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -15,11 +17,11 @@ import (
 	"github.com/bodkin-net/bodkin/cmd/bodkin/private"
 )
 
-// name is the directory in which a user's running commands have their sockets, and below
+// commands is the directory in which a user's running commands have their sockets, and below
 // it the one for keepers.
 const (
-	name  = "bodkin"
-	below = "far"
+	commands = "bodkin"
+	below    = "far"
 )
 
 // network is the kind of sockets that keepers listen at.
@@ -29,21 +31,24 @@ const network = "unixpacket"
 // a socket has its name a moment before it listens.
 const staleAge = time.Minute
 
-// socketName is the name of a session's socket; one of a keeper that has no session yet
-// is shorter. That answers when it has one, and its name.
-var socketName = regexp.MustCompile(`^[0-9a-f]{32}\.sock$`)
+// A keeper has two names for its socket: one from birth, by which all are found, and
+// that of its session, once there is one. It answers from then on.
+var (
+	birthName   = regexp.MustCompile(`^[0-9a-f]{16}\.sock$`)
+	sessionName = regexp.MustCompile(`^[0-9a-f]{32}\.sock$`)
+)
 
 const suffix = ".sock"
 
 // A socket is where a keeper is found.
 type socket struct {
 	*net.UnixListener
-	path string
+	names []string // its paths
 }
 
 // listen opens a socket that no session has yet.
 func listen() (*socket, error) {
-	dir := private.Runtime(name)
+	dir := private.Runtime(commands)
 	if err := private.Make(dir); err != nil {
 		return nil, err
 	}
@@ -51,29 +56,32 @@ func listen() (*socket, error) {
 	if err := private.Make(dir); err != nil {
 		return nil, err
 	}
-	path := filepath.Join(dir, strconv.Itoa(os.Getpid())+suffix)
-	os.Remove(path) // of one who had our number before, and was killed
+	var number [8]byte
+	rand.Read(number[:])
+	path := filepath.Join(dir, hex.EncodeToString(number[:])+suffix)
 	l, err := net.ListenUnix(network, &net.UnixAddr{Name: path, Net: network})
 	if err != nil {
 		return nil, err
 	}
 	l.SetUnlinkOnClose(false)
-	return &socket{l, path}, nil
+	return &socket{l, []string{path}}, nil
 }
 
-// rename makes it the socket of a session.
-func (s *socket) rename(id string) error {
-	path := filepath.Join(filepath.Dir(s.path), id+suffix)
-	if err := os.Rename(s.path, path); err != nil {
-		return err
+// name gives it the name of its session.
+func (s *socket) name(id string) error {
+	path := filepath.Join(filepath.Dir(s.names[0]), id+suffix)
+	err := os.Link(s.names[0], path)
+	if err == nil {
+		s.names = append(s.names, path)
 	}
-	s.path = path
-	return nil
+	return err
 }
 
-// close removes the name first: whoever finds it reaches somebody.
+// close takes the names away first: whoever finds one reaches somebody.
 func (s *socket) close() {
-	os.Remove(s.path)
+	for _, path := range s.names {
+		os.Remove(path)
+	}
 	s.Close()
 }
 
@@ -87,10 +95,10 @@ type place struct {
 // put them.
 func own() []place {
 	uid := os.Geteuid()
-	session, temporary := private.Of(name, strconv.Itoa(uid))
+	session, temporary := private.Of(commands, strconv.Itoa(uid))
 	var places []place
 	seen := map[string]bool{}
-	for _, dir := range []string{private.Runtime(name), session, temporary} {
+	for _, dir := range []string{private.Runtime(commands), session, temporary} {
 		if !seen[dir] {
 			seen[dir] = true
 			places = append(places, place{filepath.Join(dir, below), uid})
@@ -105,7 +113,7 @@ func all() []place {
 	if os.Geteuid() != 0 {
 		return places
 	}
-	session, temporary := private.Of(name, "*")
+	session, temporary := private.Of(commands, "*")
 	for _, pattern := range []string{session, temporary} {
 		found, _ := filepath.Glob(filepath.Join(pattern, below))
 		for _, dir := range found {
@@ -147,7 +155,7 @@ func (p place) dial(file string) (*net.UnixConn, error) {
 func (p place) tidy(path string) {
 	info, err := os.Lstat(path)
 	if err == nil && p.uid == os.Geteuid() && info.Mode().Type() == os.ModeSocket &&
-		(socketName.MatchString(filepath.Base(path)) || time.Since(info.ModTime()) > staleAge) {
+		(sessionName.MatchString(filepath.Base(path)) || time.Since(info.ModTime()) > staleAge) {
 		os.Remove(path)
 	}
 }
