@@ -12,7 +12,7 @@ import (
 // A Session is one connection to the peer's Session, on one Stream after another. It is
 // the ReadWriteCloser of a Stream: Read and Write may be called at the same time, each
 // by one goroutine. Acknowledgements and signs of life are heard by who reads; while
-// nobody does the Session reads for itself, but no more than 64 KiB. Close waits for all
+// nobody does, the Session reads for itself as far as it must. Close waits for all
 // goroutines of the Session's.
 type Session struct {
 	id    ID
@@ -75,8 +75,9 @@ type attachment struct {
 	start  uint64 // number of the first octet that was sent here
 	next   uint64 // number of the next to send
 
+	from     uint64 // number of the first octet that comes here
 	again    uint64 // so many octets to come have come before
-	pending  int    // octets that came and are not acknowledged
+	pending  int    // octets that were taken and are not acknowledged
 	ackSet   bool   // ackTimer runs for them
 	ackDue   bool   // they are to be acknowledged now
 	confirms bool   // whatever comes shows that the peer has the newer secret

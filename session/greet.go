@@ -171,9 +171,7 @@ func (s *Session) resume(c *Caller) error {
 		s.tell(err)
 		return err
 	}
-	a := s.join(c.stream)
-	a.cutter.acked = s.acked
-	a.confirms = true
+	s.join(c.stream, 0).confirms = true
 	return nil
 }
 

@@ -18,12 +18,14 @@ func (s *Session) over() error {
 	return s.err
 }
 
-// join makes stream the one that carries, from what the peer has on.
-func (s *Session) join(stream carrier.Stream) *attachment {
+// join makes stream the one that carries, from what the peer has on. The peer begins with
+// that many octets that are here already.
+func (s *Session) join(stream carrier.Stream, again uint64) *attachment {
 	a := &attachment{
-		stream: stream, start: s.acked, next: s.acked,
+		stream: stream, start: s.acked, next: s.acked, from: s.received - again, again: again,
 		bound: flight.New(flight.Options{Rate: stream.Rate, Socket: stream.Socket, Most: mostHeld}),
 	}
+	a.cutter.acked = s.acked
 	s.trim()
 	s.now, s.since = a, time.Now()
 	s.streams++

@@ -144,9 +144,7 @@ func (s *Session) attach(stream carrier.Stream) error {
 	s.leave(nil)
 	s.attached = attempt
 	s.acked = theyHave
-	a := s.join(stream)
-	a.again = s.received - theySend
-	a.cutter.acked = s.acked
+	a := s.join(stream, s.received-theySend)
 	a.ackDue = true // so that the peer sees that its proof has come
 	s.nudge()
 	return nil
@@ -157,5 +155,5 @@ func (s *Session) begin(stream carrier.Stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.tasks.Go(s.keep)
-	s.join(stream)
+	s.join(stream, 0)
 }

@@ -3,6 +3,7 @@ package session
 import (
 	"fmt"
 	"io"
+	"slices"
 	"time"
 )
 
@@ -14,9 +15,15 @@ const (
 	ackDelay = 2 * time.Millisecond
 
 	// mostEarly is how many octets the Session reads while nobody else does, so as not to
-	// miss what is between them; restTime is when it begins to.
+	// miss the signs of life between them. For a Write that waits for an acknowledgement
+	// it reads on, to mostHeld: the peer sends no more than that without one of ours, and
+	// it gets none for what nobody has taken yet.
 	mostEarly = 64 << 10
-	restTime  = 50 * time.Millisecond
+
+	// earlyRead is the least that such a read has room for, in octets, and restTime how
+	// long nobody must have read before.
+	earlyRead = 16 << 10
+	restTime  = time.Millisecond
 )
 
 // Read reads what the peer wrote. Without a Stream it waits for one. It returns io.EOF
@@ -37,7 +44,7 @@ func (s *Session) Read(p []byte) (int, error) {
 		n, err = a.stream.Read(p[:a.cutter.want(len(p))])
 		n, signs, err := a.cut(p[:n], err)
 		s.mu.Lock()
-		n = s.take(a, p[:n], signs, err)
+		n = s.take(a, p[:n], false, signs, err)
 		s.mu.Unlock()
 		if n > 0 {
 			return n, nil
@@ -64,7 +71,15 @@ func (s *Session) listen(p []byte) (a *attachment, n int, err error) {
 		switch {
 		case len(s.early) > 0 && !s.closing:
 			n = copy(p, s.early)
-			s.early = s.early[n:]
+			if s.early = s.early[n:]; len(s.early) == 0 && !s.reading {
+				s.early = nil
+			}
+			if s.now != nil {
+				s.owe(s.now, n)
+				if !s.sending && s.now.ackDue {
+					s.nudge()
+				}
+			}
 			return nil, n, nil
 		case s.over() != nil:
 			return nil, 0, s.over()
@@ -78,48 +93,46 @@ func (s *Session) listen(p []byte) (a *attachment, n int, err error) {
 	}
 }
 
-// unheard reports whether nobody has read for a while, and there is room to.
-func (s *Session) unheard() bool {
-	return s.now != nil && !s.reading && !s.wanted && len(s.early) < mostEarly && s.clock()-s.rested >= restTime
+// unheard reports whether nobody has read for a while, and somebody should.
+func (s *Session) unheard() bool { return s.needsReader() && s.clock()-s.rested >= restTime }
+
+func (s *Session) needsReader() bool {
+	most := mostEarly
+	if s.blocked {
+		most = mostHeld
+	}
+	return s.over() == nil && s.now != nil && !s.reading && !s.wanted && len(s.early) < most
 }
 
-// readEarly reads until somebody else wants to, or it has read enough: acknowledgements
-// must be heard by a Write that waits for them, and signs of life.
+// readEarly reads until somebody else wants to, or it has read enough.
 func (s *Session) readEarly() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.over() == nil && s.now != nil && !s.reading && !s.wanted && len(s.early) < mostEarly {
+	for s.needsReader() {
 		a := s.now
 		s.reading = true
 		a.watch.listens(s.clock())
-		if len(s.early) == 0 {
-			s.early = make([]byte, 0, mostEarly)
-		}
+		s.early = slices.Grow(s.early, earlyRead)
 		b := s.early[len(s.early):cap(s.early)]
-		if len(b) == 0 { // what is left was moved on by who reads
-			s.early = append(make([]byte, 0, mostEarly), s.early...)
-			b = s.early[len(s.early):cap(s.early)]
-		}
 		s.mu.Unlock()
 		n, err := a.stream.Read(b)
 		n, signs, err := a.cut(b[:n], err)
 		s.mu.Lock()
-		n = s.take(a, b[:n], signs, err)
+		n = s.take(a, b[:n], true, signs, err)
 		if len(s.early) == 0 {
-			s.early = b[:n]
+			s.early = b[:n] // all that lay before it was taken meanwhile
 		} else {
 			s.early = s.early[:len(s.early)+n]
 		}
-		s.present.Broadcast()
 	}
-	if len(s.early) == 0 {
+	if len(s.early) == 0 && !s.reading {
 		s.early = nil
 	}
 }
 
 // take notes what came on a: octets, signs, and what is wrong. It returns how many of
-// the octets are new; they begin at p's first.
-func (s *Session) take(a *attachment, p []byte, got signs, broken error) int {
+// the octets are new; they begin at p's first. What is early nobody has taken yet.
+func (s *Session) take(a *attachment, p []byte, early bool, got signs, broken error) int {
 	s.reading, s.rested = false, s.clock()
 	s.present.Broadcast()
 	if s.now != a { // it is sent again on the Stream that has come instead
@@ -136,7 +149,9 @@ func (s *Session) take(a *attachment, p []byte, got signs, broken error) int {
 		n = copy(p, p[known:])
 	}
 	s.received += uint64(n)
-	s.owe(a, len(p))
+	if !early {
+		s.owe(a, len(p))
+	}
 	if got.acked {
 		if err := s.heard(a, got.ack); err != nil {
 			broken = err
@@ -162,7 +177,12 @@ func (s *Session) take(a *attachment, p []byte, got signs, broken error) int {
 	return n
 }
 
-// owe notes that n octets came.
+// owed returns how many octets an ACK on a speaks of: those that were taken.
+func (s *Session) owed(a *attachment) uint64 {
+	return max(a.from, s.received-a.again-uint64(len(s.early)))
+}
+
+// owe notes that n octets that came on a were taken.
 func (s *Session) owe(a *attachment, n int) {
 	if n == 0 {
 		return

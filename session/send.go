@@ -219,7 +219,7 @@ func (s *Session) ready(a *attachment) int {
 func (s *Session) flush(a *attachment) {
 	head, n := s.head[:0], min(s.ready(a), mostData)
 	if a.pending > 0 || a.ackDue {
-		head = appendNumber(head, frameAck, s.received-a.again)
+		head = appendNumber(head, frameAck, s.owed(a))
 		a.pending, a.ackDue = 0, false
 		if a.ackSet {
 			a.ackSet = false

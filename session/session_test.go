@@ -373,6 +373,32 @@ func TestCloseIsBounded(t *testing.T) {
 	})
 }
 
+// A peer that does not read while it writes, as a plain echo does, stops nobody.
+func TestEcho(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, near, far := newWay(1<<16, -1, -1)
+		client, server := begin(t, near, far, tenMinutes)
+		echoed := make(chan struct{})
+		go func() {
+			defer close(echoed)
+			io.CopyBuffer(struct{ io.Writer }{server}, struct{ io.Reader }{server}, make([]byte, 4000))
+		}()
+		const total = 20 << 20
+		wrote := make(chan struct{})
+		go func() { defer close(wrote); client.Write(make([]byte, total)) }()
+		if _, err := io.CopyN(io.Discard, struct{ io.Reader }{client}, total); err != nil {
+			t.Error(err)
+		}
+		<-wrote
+		client.Close()
+		<-echoed
+		server.Close()
+		if server.early != nil {
+			t.Errorf("%d octets of memory are kept", cap(server.early))
+		}
+	})
+}
+
 func TestThousandAttaches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, near, far := newWay(1<<16, -1, -1)
