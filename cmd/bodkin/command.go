@@ -81,6 +81,7 @@ func statusCommand() *cobra.Command {
 				return e.Encode(list)
 			}
 			sayStatus(cmd.OutOrStdout(), list)
+			sayHeld(cmd.OutOrStdout())
 			return nil
 		},
 	}
@@ -92,8 +93,14 @@ func downCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "down [NAME]",
 		Short: "End a tunnel and put the machine back as it was",
-		Args:  cobra.MaximumNArgs(1),
+		Long: `End a tunnel and put the machine back as it was. At a far side it ends the far halves that
+wait for their near halves to come back: all of the user's, root's ` + "`bodkin down`" + ` everybody's;
+NAME is then the beginning of a session's ID, as ` + "`bodkin status`" + ` shows it.`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if meant, err := endHeld(cmd, args); meant {
+				return err
+			}
 			name, path, err := which(args)
 			if err != nil {
 				return err

@@ -299,9 +299,7 @@ func TestTerminated(t *testing.T) {
 		t.Errorf("the near half reads: %v", err)
 	}
 	l.ended(t)
-	if n := len(keepers(t)); n != 0 {
-		t.Errorf("%d keepers are left", n)
-	}
+	eventually(t, "no keeper is left", func() bool { return len(keepers(t)) == 0 })
 }
 
 // TestRoom: of those whom nobody comes back to there are never many, and the oldest
