@@ -67,6 +67,15 @@ func (c *Connection) Close() error {
 	return err
 }
 
+// cut closes a connection that its client has left for another: there is nobody to say so
+// to. What can be ended without a last word (by a HangUp) is, and wakes who waits in it.
+func (c *Connection) cut() {
+	if h, ok := c.ReadWriteCloser.(interface{ HangUp() }); ok {
+		h.HangUp()
+	}
+	c.Close()
+}
+
 // Gone is closed when the connection is, by whomever.
 func (c *Connection) Gone() <-chan struct{} { return c.gone }
 

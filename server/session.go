@@ -70,7 +70,9 @@ func (s *Session) Lost(cause error) {
 
 // Resumed says that it goes on with another.
 func (s *Session) Resumed(c *Connection) {
+	before, _ := s.Last()
 	s.come(c)
+	before.cut()
 	_, streams := s.Last()
 	s.server.log.Info("session goes on", append(s.attributes(), slog.Int("streams", streams))...)
 }

@@ -22,8 +22,8 @@ const (
 	maxEnvironment = 32
 	maxVariable    = 1024
 
-	// closeTime is how long a client may take to let a closed session go. A Handler that
-	// waits even then, in a Read or Write, is woken by the connection's end.
+	// closeTime is how long a client may take to let a closed session go. Whoever waits
+	// even then, in a Read or Write, is woken by the connection's end.
 	closeTime = 500 * time.Millisecond
 
 	// MaxCommand is how long a command may be, in octets. What starts a far half has
@@ -46,11 +46,17 @@ type Session struct {
 	hangUp   func() // ends the connection
 	ending   sync.Once
 	closed   atomic.Bool
-	returned atomic.Bool // the Handler has
+	returned atomic.Bool  // the Handler has
+	waiting  atomic.Int32 // calls of Read and Write under way
 }
 
 // Read reads what the client sends. io.EOF means that it sends no more, or is gone.
 func (s *Session) Read(b []byte) (int, error) {
+	s.waiting.Add(1)
+	defer s.waiting.Add(-1)
+	if s.closed.Load() {
+		return 0, net.ErrClosed
+	}
 	n, err := s.channel.Read(b)
 	if s.closed.Load() {
 		return 0, net.ErrClosed // the client may send what it likes
@@ -73,6 +79,8 @@ func (s *Session) Write(b []byte) (n int, err error) {
 
 // write writes one packet.
 func (s *Session) write(b []byte) (int, error) {
+	s.waiting.Add(1)
+	defer s.waiting.Add(-1)
 	n, err := s.channel.Write(b)
 	if err != nil && s.closed.Load() {
 		err = net.ErrClosed
@@ -122,12 +130,19 @@ func (s *Session) CloseWrite() error { return s.channel.CloseWrite() }
 func (s *Session) Close() error {
 	s.closed.Store(true)
 	time.AfterFunc(closeTime, func() { // before what may have to wait itself
-		if !s.returned.Load() {
+		if !s.returned.Load() || s.waiting.Load() > 0 {
 			s.hangUp()
 		}
 	})
 	s.end(0)
 	return nil
+}
+
+// HangUp ends the connection at once, and wakes whoever reads or writes: the client hears
+// no last word.
+func (s *Session) HangUp() {
+	s.closed.Store(true)
+	s.hangUp()
 }
 
 // end tells the client how its command ended, and closes the channel.

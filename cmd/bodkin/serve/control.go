@@ -192,7 +192,8 @@ func (s *service) status() Status {
 			PacketsIn: c.PacketsIn, PacketsOut: c.PacketsOut, OctetsIn: c.OctetsIn, OctetsOut: c.OctetsOut, Flows: c.Flows,
 		}
 		if h, ok := held[session]; ok && h.grace > 0 {
-			one.Session, one.Held, one.Replayed = h.octets.ID().String(), h.grace.Seconds(), h.octets.Stats().Replayed
+			stats := h.octets.Stats()
+			one.Session, one.Held, one.Streams, one.Replayed = h.octets.ID().String(), h.grace.Seconds(), int(stats.Streams), stats.Replayed
 			if away := session.Away(); !away.IsZero() {
 				one.AwaySince = &away
 			}

@@ -24,6 +24,7 @@ const (
 	endWithin   = time.Second
 	mostMemory  = 1 << 20 // of an idle client, octets
 	backWithin  = 2 * time.Second
+	herdWithin  = 250 * time.Millisecond // a ping while all come back: their handshakes are before it
 )
 
 // figures are what a server under load was measured to do.
@@ -229,14 +230,15 @@ func TestHerd(t *testing.T) {
 	if back > backWithin {
 		t.Errorf("they are back after %v", back)
 	}
-	if p99 := trips[len(trips)*99/100]; p99 > pingWithin {
-		t.Errorf("beside them a ping takes %v", p99)
+	longest := trips[len(trips)-1]
+	if longest > herdWithin {
+		t.Errorf("beside them a ping takes %v", longest)
 	}
 	if grew := away - present; grew > loadClients*(64<<10) {
 		t.Errorf("those who are away take %d KiB more than before, each", grew/loadClients>>10)
 	}
-	t.Logf("%d clients up in %v, back in %v with a ping each; beside them pings: median %v, p99 %v, longest %v of %d; memory for each: %d KiB, away %d KiB, back %d KiB",
-		loadClients, up.Round(time.Millisecond), back.Round(time.Millisecond), trips[len(trips)/2], trips[len(trips)*99/100], trips[len(trips)-1], len(trips),
+	t.Logf("%d clients up in %v, back in %v with a ping each; beside them pings: median %v, longest %v of %d; memory for each: %d KiB, away %d KiB, back %d KiB",
+		loadClients, up.Round(time.Millisecond), back.Round(time.Millisecond), trips[len(trips)/2], longest, len(trips),
 		(present-empty)/loadClients>>10, (away-empty)/loadClients>>10, (r.memory()-empty)/loadClients>>10)
 }
 

@@ -107,7 +107,8 @@ func start(t testing.TB, lines []string, flags ...string) *running {
 		r.cmd.Wait()
 		late.Stop()
 		if t.Failed() {
-			t.Logf("the server said:\n%s", strings.Join(r.said(""), "\n"))
+			said := r.said("")
+			t.Logf("the server said last:\n%s", strings.Join(said[max(0, len(said)-50):], "\n"))
 		}
 	})
 	select {

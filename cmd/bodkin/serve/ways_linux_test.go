@@ -128,8 +128,9 @@ func bySSHTo(t testing.TB, ctx context.Context, r *running, k trust.Key, conn ne
 	}
 	s, _, err := farhalf.Start(ctx, carrier.Stream{ReadWriteCloser: struct {
 		io.Reader
-		io.WriteCloser
-	}{out, in}}, farhalf.Options{Nonce: nonce})
+		io.Writer
+		io.Closer
+	}{out, in, login}}, farhalf.Options{Nonce: nonce})
 	if err != nil {
 		t.Fatal(err)
 	}
