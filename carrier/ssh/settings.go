@@ -47,7 +47,9 @@ func (c *Config) readSettings(ctx context.Context, options ...string) (settings,
 	}
 	if err != nil {
 		err = c.diagnose(err, words.Lines(), nil)
-		if e := new(Error); errors.As(err, &e) && e.Kind == CommandEnded {
+		var ended *command.ExitError
+		killed := errors.As(err, &ended) && ended.Signal != 0 // which says nothing of the program
+		if e := new(Error); errors.As(err, &e) && e.Kind == CommandEnded && !killed {
 			err = refusal(BadConfig, fmt.Sprintf("%s -G does not do what OpenSSH's does: %v", c.Program[0], e.Err), "name an OpenSSH program, 7.3 or newer, with -e", err)
 		}
 		return nil, err

@@ -156,6 +156,7 @@ func TestFailures(t *testing.T) {
 		{"name not found", func(c *Config) { c.Target.Host = "no-such-host.invalid" }, NameNotFound, false, "check the name"},
 		{"no program", func(c *Config) { c.Program = []string{"no-such-ssh"} }, NoProgram, true, "-e"},
 		{"not an ssh", func(c *Config) { c.Program = []string{"false"} }, BadConfig, true, "OpenSSH"},
+		{"killed", func(c *Config) { c.Program = []string{"sh", "-c", "kill -9 $$"} }, CommandEnded, false, ""},
 		{"bad option", func(c *Config) { c.Program = append(c.Program, "-o", "Nonsense=yes") }, BadConfig, true, "correct"},
 		{"no config", func(c *Config) { c.Program = []string{"ssh", "-F", "/nowhere"} }, BadConfig, true, "after -F"},
 		{"no common algorithm", func(c *Config) { c.Program = append(c.Program, "-o", "KexAlgorithms=diffie-hellman-group1-sha1") }, NoCommonAlgorithm, true, "old server"},
