@@ -49,7 +49,7 @@ func (p place) list() (list []Held) {
 		}
 	}
 	for _, e := range entries {
-		if sessionName.MatchString(e.Name()) && !answered[e.Name()] {
+		if e.Type() == os.ModeSocket && !birthName.MatchString(e.Name()) && !answered[e.Name()] {
 			if conn, err := p.dial(e.Name()); err == nil { // else it was left over, and is not any more
 				conn.Close()
 			}

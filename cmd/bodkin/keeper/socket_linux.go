@@ -27,12 +27,13 @@ const (
 // network is the kind of sockets that keepers listen at.
 const network = "unixpacket"
 
-// staleAge is how old a socket must be that nobody listens at to be somebody's who was killed:
-// a socket has its name a moment before it listens.
+// staleAge is how old a socket without a name must be to be somebody's who was killed: it is
+// given one at once when it listens.
 const staleAge = time.Minute
 
 // A keeper has two names for its socket: one from birth, by which all are found, and
-// that of its session, once there is one. It answers from then on.
+// that of its session, once there is one. It answers from then on; but at no name is
+// there nobody who listens, unless it was killed.
 var (
 	birthName   = regexp.MustCompile(`^[0-9a-f]{16}\.sock$`)
 	sessionName = regexp.MustCompile(`^[0-9a-f]{32}\.sock$`)
@@ -58,12 +59,18 @@ func listen() (*socket, error) {
 	}
 	var number [8]byte
 	rand.Read(number[:])
-	path := filepath.Join(dir, hex.EncodeToString(number[:])+suffix)
-	l, err := net.ListenUnix(network, &net.UnixAddr{Name: path, Net: network})
+	birth := hex.EncodeToString(number[:])
+	path, nameless := filepath.Join(dir, birth+suffix), filepath.Join(dir, "."+birth)
+	l, err := net.ListenUnix(network, &net.UnixAddr{Name: nameless, Net: network})
 	if err != nil {
 		return nil, err
 	}
 	l.SetUnlinkOnClose(false)
+	if err := os.Rename(nameless, path); err != nil {
+		os.Remove(nameless)
+		l.Close()
+		return nil, err
+	}
 	return &socket{l, []string{path}}, nil
 }
 
@@ -154,8 +161,11 @@ func (p place) dial(file string) (*net.UnixConn, error) {
 // tidy removes a socket of one's own that a killed keeper left.
 func (p place) tidy(path string) {
 	info, err := os.Lstat(path)
-	if err == nil && p.uid == os.Geteuid() && info.Mode().Type() == os.ModeSocket &&
-		(sessionName.MatchString(filepath.Base(path)) || time.Since(info.ModTime()) > staleAge) {
+	if err != nil || p.uid != os.Geteuid() || info.Mode().Type() != os.ModeSocket {
+		return
+	}
+	name := filepath.Base(path)
+	if birthName.MatchString(name) || sessionName.MatchString(name) || time.Since(info.ModTime()) > staleAge {
 		os.Remove(path)
 	}
 }
