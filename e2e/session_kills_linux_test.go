@@ -148,7 +148,7 @@ func TestKills(t *testing.T) {
 			w.up(append([]string{"--fast"}, b.target...)...)
 			if b.name == "ssh" {
 				k.kill = func() {
-					if err := killAt(w.Laptop, isSSH); err != nil {
+					if _, err := killAt(w.Laptop, isSSH); err != nil {
 						t.Error(err)
 					}
 				}
@@ -190,17 +190,18 @@ func TestKills(t *testing.T) {
 	}
 }
 
-// killAt kills the processes of a machine that some rule picks.
-func killAt(m *lab.Machine, which func(args []string) bool) error {
+// killAt kills the processes of a machine that some rule picks, and says how many.
+func killAt(m *lab.Machine, which func(args []string) bool) (killed int, err error) {
 	all, err := m.Processes()
 	for _, p := range all {
 		if len(p.Args) > 0 && which(p.Args) {
-			if killed := syscall.Kill(p.PID, syscall.SIGKILL); killed != nil && killed != syscall.ESRCH {
-				err = errors.Join(err, killed)
+			killed++
+			if failed := syscall.Kill(p.PID, syscall.SIGKILL); failed != nil && failed != syscall.ESRCH {
+				err = errors.Join(err, failed)
 			}
 		}
 	}
-	return err
+	return killed, err
 }
 
 // percentile is the p-th part of a list of times, which it sorts.
