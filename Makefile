@@ -36,6 +36,7 @@ help:
 	@echo 'make            build ./bodkin'
 	@echo 'make demo       show the whole story in network namespaces (root)'
 	@echo 'make test       every test (root); TESTFLAGS=-v'
+	@echo 'make soak       what sessions outlive, a thousand times (root)'
 	@echo 'make lint       gofmt, go vet for three systems, staticcheck'
 	@echo 'make fuzz       every fuzz target for FUZZTIME=60s'
 	@echo 'make bench      the table of speeds (root); BENCHFLAGS="-runs 5"'
@@ -59,6 +60,13 @@ demo:
 test:
 	@scripts/setup build test
 	$(call as_root)$(GO) test -count=1 -p 2 -timeout 25m $(TESTFLAGS) ./...
+
+# The numbers of the tests of sessions are those of the promise then: 500 ends of
+# connections, 1,000 reconnects, outages of five minutes.
+.PHONY: soak
+soak:
+	@scripts/setup build test
+	$(call as_root)env BODKIN_SOAK=1 $(GO) test -count=1 -timeout 2h -v -run '^TestSession' ./e2e
 
 .PHONY: bench
 bench:

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/bodkin-net/bodkin/lab"
 )
@@ -37,7 +38,13 @@ func (f *foreground) text() string {
 // upHere starts a tunnel that does not go into the background.
 func (w *world) upHere(args ...string) *foreground {
 	w.t.Helper()
-	f := &foreground{Cmd: w.Laptop.Command(within(w.t, 2*patience), "bodkin", append([]string{"up"}, args...)...).As("me")}
+	return w.upFor(2*patience, args...)
+}
+
+// upFor is upHere for a tunnel that is killed after limit.
+func (w *world) upFor(limit time.Duration, args ...string) *foreground {
+	w.t.Helper()
+	f := &foreground{Cmd: w.Laptop.Command(within(w.t, limit), "bodkin", append([]string{"up"}, args...)...).As("me")}
 	f.Stdout, f.Stderr = f, f
 	if err := f.Start(); err != nil {
 		w.t.Fatal(err)
@@ -74,7 +81,7 @@ func TestDamagedLines(t *testing.T) {
 				far := w.farWaits()
 				relay := w.relay(chaos)
 				defer relay.Close()
-				near := w.upHere(onLine...)
+				near := w.upHere(append([]string{"--once"}, onLine...)...)
 				w.eventually("the tunnel is up", func() bool { return strings.Contains(near.text(), "is up in") })
 				var both sync.WaitGroup
 				both.Go(func() { w.downloadOrNot(t) })
@@ -97,6 +104,50 @@ func TestDamagedLines(t *testing.T) {
 				w.noProcesses()
 			})
 		}
+	}
+}
+
+// mendedBulk is how many octets each way go over a line that damages some of them. After
+// each damage the line is made, and measured, anew.
+const mendedBulk = 2_000_000
+
+// TestDamagedLinesGoOn is TestDamagedLines for a tunnel that dials again: what is damaged
+// is found, the connection given up, and the octets sent again on the next, so that all of
+// it comes whole.
+func TestDamagedLinesGoOn(t *testing.T) {
+	t.Parallel()
+	w := newLineWorld(t)
+	before := w.snapshot()
+	for direction, chaos := range map[string]lab.Chaos{"there": {Up: lab.Faults{FlipEvery: 300_000}}, "back": {Down: lab.Faults{FlipEvery: 300_000, Eat: eaten}}} {
+		t.Run(direction, func(t *testing.T) {
+			w := w.in(t)
+			far := w.farWaits()
+			relay := w.relay(chaos)
+			defer relay.Close()
+			w.up(onLine...)
+			session := w.session().Session.ID
+			var both sync.WaitGroup
+			both.Go(func() {
+				if err := w.download(lab.Web4, mendedBulk); err != nil {
+					t.Errorf("down: %v", err)
+				}
+			})
+			both.Go(func() {
+				if err := w.upload(lab.Web6, mendedBulk); err != nil {
+					t.Errorf("up: %v", err)
+				}
+			})
+			both.Wait()
+			s := w.session()
+			if s.Session.ID != session || s.Session.Streams < 3 {
+				t.Errorf("%d connections, the last of session %s: nothing here proves anything of %s", s.Session.Streams, s.Session.ID, session)
+			}
+			t.Logf("%d connections, %d octets sent again", s.Session.Streams, s.Session.Replayed)
+			w.down()
+			far.Wait() // it ends by itself
+			w.asBefore(before, "damage")
+			w.noProcesses()
+		})
 	}
 }
 

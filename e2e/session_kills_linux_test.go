@@ -134,10 +134,10 @@ func (k *killer) next() lab.Cut {
 	}}
 }
 
-// TestKills ends the connection below a tunnel again and again, at random octets, by resets,
+// TestSessionKills ends the connection below a tunnel again and again, at random octets, by resets,
 // ends, silence and kill -9 of the ssh program, while twenty transfers are under way: all
 // of them go on, and all octets arrive once.
-func TestKills(t *testing.T) {
+func TestSessionKills(t *testing.T) {
 	for i, b := range waysBack {
 		kills := soaking([]int{120, 120, 40}, []int{500, 500, 200})[i]
 		t.Run(b.name, func(t *testing.T) {

@@ -14,9 +14,9 @@ import (
 	"github.com/bodkin-net/bodkin/lab"
 )
 
-// TestReconnects loses the connection below a tunnel many times on a good network: each time
+// TestSessionReconnects loses the connection below a tunnel many times on a good network: each time
 // it is back soon, and after the last nothing is there that was not after the first.
-func TestReconnects(t *testing.T) {
+func TestSessionReconnects(t *testing.T) {
 	times := soaking(100, 1000)
 	for _, b := range waysBack[:2] {
 		most := map[string]time.Duration{"ssh": 1500 * time.Millisecond, "tls": 500 * time.Millisecond}[b.name]
@@ -84,7 +84,7 @@ func (w *world) reconnected(b wayBack, relay *lab.Relay, times int) (r reconnect
 	if b.serves {
 		server = w.serve()
 	}
-	near := w.upHere(b.target...)
+	near := w.upFor(patience+time.Duration(times)*5*time.Second, b.target...)
 	w.eventually("the tunnel is up", func() bool { return strings.Contains(near.text(), "is up in") })
 	session := w.session().Session.ID
 	p := w.pulse()

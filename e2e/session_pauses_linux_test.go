@@ -36,8 +36,8 @@ const pauseRate = 10e6
 // attempts, and an attempt that began just before the end and gets no answer.
 const aliveWithin = 25 * time.Second
 
-// TestPauses has the network go away for a second up to minutes, and the laptop sleep.
-func TestPauses(t *testing.T) {
+// TestSessionPauses has the network go away for a second up to minutes, and the laptop sleep.
+func TestSessionPauses(t *testing.T) {
 	t.Parallel()
 	outages := []time.Duration{time.Second, 10 * time.Second, 60 * time.Second}
 	if soak {
@@ -149,9 +149,9 @@ func (w *world) portsTo(port uint16) (ports []uint16) {
 	return ports
 }
 
-// TestMoves: the laptop goes to another network, with other addresses by another device and
+// TestSessionMoves: the laptop goes to another network, with other addresses by another device and
 // another router, and what is connected through the tunnel moves with it.
-func TestMoves(t *testing.T) {
+func TestSessionMoves(t *testing.T) {
 	t.Parallel()
 	for _, b := range []struct {
 		name    string

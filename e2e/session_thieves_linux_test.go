@@ -145,10 +145,10 @@ func (w *world) thiefAt(account string) io.ReadWriter {
 	}{out, in}
 }
 
-// TestStolenSession has other people try to go on with a session at a login and at a
+// TestSessionStolen has other people try to go on with a session at a login and at a
 // server: whoever does not hold what its two halves know is refused, and does not disturb
 // it.
-func TestStolenSession(t *testing.T) {
+func TestSessionStolen(t *testing.T) {
 	t.Parallel()
 	t.Run("at a login", func(t *testing.T) {
 		w := newWorld(t, lab.Options{Rate: pauseRate})
@@ -262,10 +262,10 @@ func (w *world) clientOf(key ed25519.PrivateKey) (carrier.Stream, error) {
 	return s, err
 }
 
-// TestReplayedSession records, of a way that protects nothing, how a session is gone on
+// TestSessionReplayed records, of a way that protects nothing, how a session is gone on
 // with, and says it again, whole, later, and with one bit changed. That way is for
 // measurements alone: by any other nobody could even listen.
-func TestReplayedSession(t *testing.T) {
+func TestSessionReplayed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, lab.Options{Closed: true, Rate: pauseRate})
 	if err := w.Gateway.Install(program); err != nil {
