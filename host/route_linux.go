@@ -17,12 +17,18 @@ const protocol = 98
 // worst is the metric of the last resort.
 const worst = 1<<32 - 1
 
-// The way we tell inner TCP what the tunnel is like.
+// The way we tell inner TCP what the tunnel is like. Of what else a route can say, each
+// measured with and without over 20 Mbit/s and 50 ms: congctl bbr makes an upload a fifth
+// slower, for the carrier finds the rate already, and what fills the queue at the
+// tunnel's entrance is told so; quickack changes nothing; ECN is not known to the stack
+// that ends TCP at a far side without root.
 const (
-	// rtoMin is the least retransmission timeout of inner TCP. The tunnel loses
-	// nothing, but it stands still while the carrier retransmits; Linux would
+	// rtoMin is the least retransmission timeout of inner TCP. What it sends arrives,
+	// but all of it stands still while the carrier retransmits; Linux would
 	// retransmit after 200 ms what is only late. RFC 6298, section 2.4, asks for
-	// one second.
+	// one second. What the tunnel's entrance drops on purpose TCP finds without a
+	// timeout, and uploads that stood still for 0.7 and 3 s went on as soon with it as
+	// without.
 	rtoMin = time.Second
 
 	// flight is the initial window in octets: one GSO super-packet, the unit in
@@ -31,13 +37,23 @@ const (
 
 	// usualWindow is Linux's own initial window in segments (RFC 6928).
 	usualWindow = 10
+
+	// slowMTU is the MTU, in octets, that a tunnel has because the way is slow: IPv6's
+	// least. flight would keep a line of 9,600 bit/s busy for a minute.
+	slowMTU = 1280
 )
 
-// initialWindow is flight in segments of a device with that MTU, IPv4 and TCP
-// headers with timestamps taken off.
+// initialWindow is flight in segments of a device with that MTU, IPv4 and TCP headers
+// with timestamps taken off: 46 for Ethernet's, and 2 where a packet is as large as
+// flight, whose usual window would be 655 kB in one burst. On a slow way it is 4,380
+// octets, RFC 3390's.
 func initialWindow(mtu int) int {
 	const headers = 20 + 32
-	return max(usualWindow, (flight+mtu-headers-1)/(mtu-headers))
+	segment := mtu - headers
+	if mtu <= slowMTU {
+		return min(4, max(2, 4380/segment))
+	}
+	return (flight + segment - 1) / segment
 }
 
 // A routeChange puts one route into the tunnel's table.
