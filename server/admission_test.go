@@ -65,7 +65,12 @@ func TestAway(t *testing.T) {
 		a.session.Resumed(second)
 		is("it is back", false, "ssh", 2)
 		third, _ := connect("websocket", "")
+		hungUp := false
+		second.HangUp = func() { hungUp = true }
 		a.session.Resumed(third)
+		if !hungUp {
+			t.Error("the one that it left was not ended at once")
+		}
 		second.Close()
 		is("a newer one took over", false, "websocket", 3)
 		late, _ := connect("line", "")

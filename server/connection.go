@@ -10,12 +10,16 @@ import (
 )
 
 // A Connection is what a client came by: it carries a Session for as long as it is open.
-// Its fields do not change.
+// Its fields do not change once it is used.
 type Connection struct {
 	io.ReadWriteCloser
 	By   string     // the way: "tls", "ssh"
 	From string     // where it comes from, for people
 	Addr netip.Addr // the same, as far as it is known; else invalid
+
+	// HangUp, if not nil, ends what is below without a last word, which wakes whoever
+	// waits for one of the other side. It may be called after Close, and at any time.
+	HangUp func()
 
 	heard atomic.Int64 // when something came last, nanoseconds since began
 	gone  chan struct{}
@@ -28,7 +32,8 @@ type Connection struct {
 // began is when this process did: times are kept as nanoseconds since.
 var began = time.Now()
 
-// NewConnection makes a Connection of c, which it owns.
+// NewConnection makes a Connection of c, which it owns. What else is to be set in it is
+// set before it is used.
 func NewConnection(c io.ReadWriteCloser, by, from string, addr netip.Addr) *Connection {
 	n := &Connection{ReadWriteCloser: c, By: by, From: from, Addr: addr, gone: make(chan struct{})}
 	n.heard.Store(int64(time.Since(began)))
@@ -67,11 +72,11 @@ func (c *Connection) Close() error {
 	return err
 }
 
-// cut closes a connection that its client has left for another: there is nobody to say so
-// to. What can be ended without a last word (by a HangUp) is, and wakes who waits in it.
+// cut ends a connection that its client has left for another: there is nobody at its other
+// end to take leave of.
 func (c *Connection) cut() {
-	if h, ok := c.ReadWriteCloser.(interface{ HangUp() }); ok {
-		h.HangUp()
+	if c.HangUp != nil {
+		c.HangUp()
 	}
 	c.Close()
 }

@@ -138,13 +138,6 @@ func (s *Session) Close() error {
 	return nil
 }
 
-// HangUp ends the connection at once, and wakes whoever reads or writes: the client hears
-// no last word.
-func (s *Session) HangUp() {
-	s.closed.Store(true)
-	s.hangUp()
-}
-
 // end tells the client how its command ended, and closes the channel.
 func (s *Session) end(status int) {
 	s.ending.Do(func() {

@@ -44,10 +44,11 @@ type visitor struct {
 	from   string      // for people
 	addr   netip.Addr  // invalid: not known, as with a Unix socket
 	proved func() bool // called once the key is proved
+	hangUp func()      // ends the connection at once
 }
 
 func visitorOf(c *front.Conn, by string) visitor {
-	return visitor{by: by, from: nameOf(c.RemoteAddr(), c.Listener), addr: addressOf(c.RemoteAddr()), proved: c.Authenticated}
+	return visitor{by: by, from: nameOf(c.RemoteAddr(), c.Listener), addr: addressOf(c.RemoteAddr()), proved: c.Authenticated, hangUp: func() { c.Close() }}
 }
 
 // nameOf is what a connection's other end is called.

@@ -23,6 +23,7 @@ func (s *service) enter(ctx context.Context, stream carrier.Stream, v visitor, c
 	// A session ends by the server's will, which tells the client so, not with ctx.
 	ctx = context.WithoutCancel(ctx)
 	c := server.NewConnection(stream.ReadWriteCloser, v.by, v.from, v.addr)
+	c.HangUp = v.hangUp
 	defer c.Close()
 	stream.ReadWriteCloser = c
 	greeting, cancel := context.WithTimeout(ctx, greetTime+stream.Patience())

@@ -195,6 +195,7 @@ func TestMoves(t *testing.T) {
 	}
 	more()
 	c.cut("me")
+	began := time.Now()
 	for _, way := range moves {
 		if err := c.goOn(way); err != nil {
 			t.Fatalf("by %s: %v", way, err)
@@ -210,6 +211,9 @@ func TestMoves(t *testing.T) {
 			t.Errorf("status says that it came by %s", r.status("me").By)
 		}
 		f.faded.Store(true)
+	}
+	if took := time.Since(began); took > time.Duration(len(moves))*time.Second {
+		t.Errorf("that took %v: something waits for a goodbye of who has faded away", took)
 	}
 	if string(got) != string(want) {
 		t.Error("what came is something else")
