@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -64,18 +65,35 @@ func (f *farHalf) listen(ctx context.Context, address string, open, plain bool) 
 	if _, resumes := caller.Resumes(); resumes {
 		return refuse(caller) // there was nobody before
 	}
-	held, err := accept(ctx, caller, session.Terms{Grace: min(caller.Wants(), f.hold)})
-	if err != nil {
-		return err
+	stays := &stay{identity: identity, plain: plain, next: make(chan arrival, 1)}
+	defer stays.close()
+	defer l.Close()
+	coming, stop := context.WithCancel(ctx)
+	defer stop()
+	for a := (arrival{caller, f.peer}); ; {
+		held, err := accept(ctx, a.caller, f.terms(a.caller))
+		if err != nil {
+			return err
+		}
+		f.stream = held.Stream()
+		stays.begin(held, a.peer)
+		stays.open.Do(func() { stays.coming.Go(func() { stays.accept(coming, l) }) })
+		err = f.run(ctx)
+		held.Close()
+		select {
+		case a = <-stays.next:
+		default:
+			return err
+		}
 	}
-	f.stream = held.Stream()
-	var coming sync.WaitGroup
-	coming.Go(func() { f.comeAgain(ctx, l, held, identity, plain) })
-	err = f.run(ctx)
-	held.Close()
-	l.Close()
-	coming.Wait()
-	return err
+}
+
+// terms are for how long a caller's session is held, and why not.
+func (f *farHalf) terms(c *session.Caller) session.Terms {
+	if f.hold == 0 {
+		return session.Terms{Note: noHold}
+	}
+	return session.Terms{Grace: min(c.Wants(), f.hold)}
 }
 
 // arrive makes of a connection what goes on inside TLS.
@@ -93,13 +111,46 @@ func (f *farHalf) arrive(ctx context.Context, identity tls.Config) error {
 	return f.protect(ctx, identity)
 }
 
-// comeAgain continues the session on further connections of the same near half, until
-// the listener is closed.
-func (f *farHalf) comeAgain(ctx context.Context, l *tcp.Listener, held *session.Session, identity tls.Config, plain bool) {
-	ctx, stop := context.WithCancel(ctx)
-	var coming sync.WaitGroup
-	defer coming.Wait()
-	defer stop()
+// An arrival is a near half that begins a session.
+type arrival struct {
+	caller *session.Caller
+	peer   []byte // its key
+}
+
+// A stay is the near half that is there, or is waited for, and what others get who come
+// meanwhile.
+type stay struct {
+	identity tls.Config
+	plain    bool
+
+	mu   sync.Mutex
+	held *session.Session
+	peer []byte // the key of its near half
+
+	next   chan arrival // the same near half, which has begun anew
+	open   sync.Once
+	coming sync.WaitGroup
+}
+
+// begin notes who is there from now on.
+func (st *stay) begin(held *session.Session, peer []byte) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.held, st.peer = held, peer
+}
+
+// close turns away who comes too late. The listener is closed by then.
+func (st *stay) close() {
+	st.coming.Wait()
+	select {
+	case a := <-st.next:
+		a.caller.Refuse(session.ErrUnknown)
+	default:
+	}
+}
+
+// accept hears all who connect, until the listener is closed.
+func (st *stay) accept(ctx context.Context, l *tcp.Listener) {
 	slots := make(chan struct{}, comingAtOnce)
 	for {
 		s, err := l.Accept()
@@ -107,39 +158,57 @@ func (f *farHalf) comeAgain(ctx context.Context, l *tcp.Listener, held *session.
 			return
 		}
 		slots <- struct{}{}
-		again := farHalf{stream: s, peer: f.peer}
-		coming.Go(func() {
+		st.coming.Go(func() {
 			defer func() { <-slots }()
-			again.resume(ctx, held, identity, plain)
+			st.hear(ctx, s)
 		})
 	}
 }
 
-// resume continues the session on a connection, if it is the same near half's. Of what
-// strangers try, nothing is said: the session goes on as it was.
-func (f *farHalf) resume(ctx context.Context, held *session.Session, identity tls.Config, plain bool) {
-	below := f.stream
+// hear continues the session on a connection, if it is the same near half's, or lets that
+// begin another. Of what strangers try nothing is said, and the session goes on as it
+// was.
+func (st *stay) hear(ctx context.Context, below carrier.Stream) {
 	ctx, stop := context.WithTimeout(ctx, comingTime)
 	defer stop()
-	taken := context.AfterFunc(ctx, func() { below.Close() })
-	began := f.peer
-	if !plain {
-		if err := f.arrive(ctx, identity); err != nil {
+	keep := context.AfterFunc(ctx, func() { below.Close() })
+	f := farHalf{stream: below}
+	if !st.plain {
+		if err := f.arrive(ctx, st.identity); err != nil {
 			below.Close()
 			return
 		}
 	}
 	caller, err := session.Greet(ctx, f.stream)
 	if err != nil {
-		f.stream.Close()
 		return
 	}
+	st.mu.Lock()
+	held, peer := st.held, st.peer
+	st.mu.Unlock()
 	id, resumes := caller.Resumes()
-	if !resumes || id != held.ID() || !bytes.Equal(f.peer, began) {
+	switch {
+	case caller.Plain():
+		f.stream.Close()
+	case resumes && id == held.ID() && bytes.Equal(f.peer, peer):
+		if held.Resume(ctx, caller) == nil {
+			keep()
+		}
+	case !resumes && bytes.Equal(f.peer, peer) && (len(peer) > 0 || !held.Stats().Attached):
+		// It has proved that it is the same, or nobody is there who could be another.
+		select {
+		case st.next <- arrival{caller, f.peer}:
+			keep()
+			held.Close()
+		default:
+			caller.Refuse(errOther)
+		}
+	case !resumes:
+		caller.Refuse(errOther)
+	default:
 		caller.Refuse(session.ErrUnknown)
-		return
-	}
-	if held.Resume(ctx, caller) == nil {
-		taken()
 	}
 }
+
+// errOther is why another near half gets nothing.
+var errOther = errors.New("there is another near half, and place for one")

@@ -25,6 +25,9 @@ const defaultHold = 10 * time.Minute
 // a slow line needs.
 const greetTime = 30 * time.Second
 
+// noHold is why a session is not held.
+const noHold = "its own settings do not permit it (--hold 0)"
+
 // settings are what of a farHalf a keeper's process is told.
 type settings struct {
 	Kernel bool           `json:"kernel,omitempty"`
@@ -59,7 +62,7 @@ func (f *farHalf) meet(ctx context.Context) error {
 	switch {
 	case caller.Wants() == 0:
 	case f.hold == 0:
-		note = "its own settings do not permit it (--hold 0)"
+		note = noHold
 	default:
 		err := keeper.Begin(ctx, caller, login)
 		var impossible *keeper.ImpossibleError
