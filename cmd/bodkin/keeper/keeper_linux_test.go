@@ -204,6 +204,37 @@ func tasks(t testing.TB, pid int) int {
 	return len(entries)
 }
 
+// TestLoginSleeps: the login's process costs nothing while what it handed over carries
+// octets.
+func TestLoginSleeps(t *testing.T) {
+	s, _, l := begin(t, nil, asked{Hold: long}, long)
+	thereAndBack(t, s, "now it has handed over")
+	before := switches(t, l.PID())
+	for i := range 500 {
+		thereAndBack(t, s, fmt.Sprint("packet ", i))
+	}
+	if n := switches(t, l.PID()) - before; n > 100 {
+		t.Errorf("it was woken %d times", n)
+	}
+}
+
+// switches returns how often the threads of a process went to sleep by themselves.
+func switches(t testing.TB, pid int) (n int) {
+	t.Helper()
+	found, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	if err != nil || len(found) == 0 {
+		t.Fatalf("process %d: %v", pid, err)
+	}
+	for _, file := range found {
+		text, _ := os.ReadFile(file)
+		_, after, _ := strings.Cut(string(text), "\nvoluntary_ctxt_switches:")
+		var of int
+		fmt.Sscan(after, &of)
+		n += of
+	}
+	return n
+}
+
 // TestExpiry: who does not come back within the lesser of what was asked for and what is
 // granted finds nothing any more.
 func TestExpiry(t *testing.T) {
