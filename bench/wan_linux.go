@@ -44,21 +44,32 @@ func linkKeys() (list []string) {
 	return list
 }
 
-// cubic is the congestion control of all connections that do not choose another: what
-// most of the world has. It is chosen connection by connection and route by route, since
-// the machines of a lab cannot have another default than the real one.
+// cubic is the congestion control of all that does not choose another: what most of
+// the world has. It is chosen transfer by transfer and route by route, since the machines
+// of a lab cannot have another default than the real one.
 const cubic, bbr = "cubic", "bbr"
 
-// wanContenders are those that make sense over a long cable.
-var wanContenders = []contender{
-	{"raw", "raw TCP, cubic", true, (*bench).openRaw},
-	{"raw-bbr", "raw TCP, BBR", true, (*bench).openRawBBR},
-	{"ssh", "bodkin over ssh", true, (*bench).openBodkin},
-	{"tls", "bodkin over tls, BBR", true, (*bench).openTLS},
-	{"tls-cubic", "bodkin over tls, cubic", true, (*bench).openTLSCubic},
-	{"sshw", "ssh -w", true, (*bench).openSSHTunnel},
-	{"sshuttle", "sshuttle", false, (*bench).openSSHuttle},
+// A wanContender is one that makes sense over a long cable. Near and far are what the
+// laptop's and the gateway's routes through the firewall say of congestion control: as a
+// default it would win over what a program chooses for a socket before it is connected,
+// so where one does it is left out.
+type wanContender struct {
+	contender
+	near, far string
 }
+
+var wanContenders = []wanContender{
+	{contender{"raw", "raw TCP, cubic", true, (*bench).openRaw}, "", ""},
+	{contender{"raw-bbr", "raw TCP, BBR", true, (*bench).openRawBBR}, "", ""},
+	{contender{"ssh", "bodkin over ssh", true, (*bench).openBodkin}, "", cubic}, // sshd's socket is its own
+	{contender{"tls", "bodkin over tls, BBR", true, (*bench).openTLS}, "", ""},
+	{contender{"tls-cubic", "bodkin over tls, cubic", true, (*bench).openTLS}, locked, locked},
+	{contender{"sshw", "ssh -w", true, (*bench).openSSHTunnel}, cubic, cubic},
+	{contender{"sshuttle", "sshuttle", false, (*bench).openSSHuttle}, cubic, cubic},
+}
+
+// locked is cubic whatever a program chooses.
+const locked = "lock " + cubic
 
 func wanKeys() (list []string) {
 	for _, c := range wanContenders {
@@ -158,9 +169,9 @@ func (b *bench) allWAN(ctx context.Context, c config) (map[string]map[string][]w
 }
 
 // oneWAN measures a contender on a link once.
-func (b *bench) oneWAN(ctx context.Context, l link, c contender, run int) (s wanSample, err error) {
+func (b *bench) oneWAN(ctx context.Context, l link, c wanContender, run int) (s wanSample, err error) {
 	b.congestion = cubic
-	if err := b.carriersBy(ctx, cubic, false); err != nil {
+	if err := b.carriersBy(ctx, c.near, c.far); err != nil {
 		return s, err
 	}
 	for i, wire := range []*lab.Shaper{b.lab.Wire, b.lab.DirectWire} {
@@ -197,23 +208,23 @@ func (b *bench) oneWAN(ctx context.Context, l link, c contender, run int) (s wan
 	return s, nil
 }
 
-// carriersBy chooses the congestion control of what goes through the firewall, by the
-// routes there: as a default, or, when locked, so that no program has another.
-func (b *bench) carriersBy(ctx context.Context, name string, locked bool) error {
-	congestion := []string{"congctl", name}
-	if locked {
-		congestion = []string{"congctl", "lock", name}
-	}
+// carriersBy has the routes through the firewall say what congestion control new
+// connections have; "" is nothing.
+func (b *bench) carriersBy(ctx context.Context, near, far string) error {
 	for _, way := range []struct {
-		from *lab.Machine
-		to   netip.Addr
-		dst  string
-	}{{b.lab.Laptop, lab.Gateway4, "default"}, {b.lab.Gateway, lab.Laptop4, "192.0.2.0/24"}} {
+		from       *lab.Machine
+		to         netip.Addr
+		dst        string
+		congestion string
+	}{{b.lab.Laptop, lab.Gateway4, "default", near}, {b.lab.Gateway, lab.Laptop4, "192.0.2.0/24", far}} {
 		routes, err := way.from.Netlink().RouteGet(way.to.AsSlice())
 		if err != nil || len(routes) != 1 {
 			return fmt.Errorf("%s: the route to %v: %v, %w", way.from.Name, way.to, routes, err)
 		}
-		args := append([]string{"route", "change", way.dst, "via", routes[0].Gw.String()}, congestion...)
+		args := []string{"route", "change", way.dst, "via", routes[0].Gw.String()}
+		if way.congestion != "" {
+			args = append(append(args, "congctl"), strings.Fields(way.congestion)...)
+		}
 		if out, err := way.from.Command(ctx, "ip", args...).CombinedOutput(); err != nil {
 			return fmt.Errorf("%s: ip %s: %w: %s", way.from.Name, strings.Join(args, " "), err, out)
 		}
@@ -244,14 +255,6 @@ func (b *bench) openRawBBR(ctx context.Context) (way, error) {
 	}
 	b.congestion = bbr
 	return b.openRaw(ctx)
-}
-
-// openTLSCubic is openTLS without BBR.
-func (b *bench) openTLSCubic(ctx context.Context) (way, error) {
-	if err := b.carriersBy(ctx, cubic, true); err != nil {
-		return way{}, err
-	}
-	return b.openTLS(ctx)
 }
 
 // load measures a transfer, and pings from when it has found its speed until it ends.
