@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/bodkin-net/bodkin/carrier"
+	"github.com/bodkin-net/bodkin/cmd/bodkin/alert"
 	"github.com/bodkin-net/bodkin/cmd/bodkin/report"
 	"github.com/bodkin-net/bodkin/config"
 	"github.com/bodkin-net/bodkin/link/native"
@@ -113,7 +115,7 @@ func (c *comeback) run(ctx context.Context) {
 			return
 		case <-c.now:
 			c.session.Drop(errAsked)
-		case text := <-c.n.alerts():
+		case text := <-c.n.changed:
 			c.n.voice.detail("%s: is the connection still there?", text)
 			c.session.Probe(proofPatience + c.session.Stream().Patience())
 		case cause := <-c.lost:
@@ -153,6 +155,7 @@ func (c *comeback) bring(ctx context.Context, cause error) bool {
 		var refused *carrier.RefusedError
 		switch {
 		case err == nil:
+			n.noteEnds()
 			n.set(func(s *Status) { s.State, s.Lost, s.Carrier = "up", "", n.course.text })
 			n.voice.note("connected again after %.1f s; nothing is lost", time.Since(since).Seconds())
 			return true
@@ -192,7 +195,7 @@ func (c *comeback) sleep(ctx context.Context, d time.Duration) bool {
 	defer t.Stop()
 	select {
 	case <-t.C:
-	case <-c.n.alerts():
+	case <-c.n.changed:
 	case <-c.now:
 	case <-c.session.Done():
 		return false
@@ -217,7 +220,7 @@ func (c *comeback) attempt(ctx context.Context) error {
 	var watching sync.WaitGroup
 	watching.Go(func() {
 		select {
-		case <-n.alerts():
+		case <-n.changed:
 			hurry(errHurry)
 		case <-c.now:
 			hurry(errHurry)
@@ -287,5 +290,45 @@ func isFinal(err error) bool {
 	return errors.As(err, &closed) || errors.As(err, &broken) && broken.Remote
 }
 
-// alerts tells when the network has changed, in words.
-func (n *near) alerts() <-chan string { return nil }
+// watchNetwork watches for what may have ended the connection, until ctx does.
+func (n *near) watchNetwork(ctx context.Context) {
+	o := alert.Options{Toward: n.ends}
+	if n.privileged != nil {
+		o.Mark = n.privileged.Mark()
+	}
+	events, err := alert.Watch(ctx, o)
+	if err != nil {
+		n.voice.detail("the network's changes are not seen: %v", err)
+		return
+	}
+	n.changed = make(chan string, 1)
+	n.watching.Go(func() {
+		for e := range events {
+			select {
+			case n.changed <- e.Detail:
+			default: // the one before is still to be dealt with
+			}
+		}
+	})
+}
+
+// ends are where the connection's packets go, as far as they are known.
+func (n *near) ends() []netip.Addr {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.toward
+}
+
+// noteEnds keeps where the present connection goes.
+func (n *near) noteEnds() {
+	var list []netip.Addr
+	for _, a := range n.course.marked {
+		list = append(list, a.Addr())
+	}
+	for _, p := range n.course.pins {
+		list = append(list, p.Addr.Addr())
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.toward = list
+}

@@ -210,6 +210,8 @@ func (n *near) connectServed(ctx context.Context) (err error) {
 
 // openLink says hello to the far half and learns the tunnel's addresses.
 func (n *near) openLink(ctx context.Context) (err error) {
+	n.noteEnds()
+	n.watchNetwork(ctx)
 	first, agreed, err := n.openNative(ctx)
 	if err != nil {
 		return err

@@ -54,9 +54,12 @@ type near struct {
 	joined      chan error         // what Join returned
 	stop        context.CancelFunc // ends Join
 	ended       chan struct{}      // closed when Join has
+	changed     chan string        // tells that the network has changed, or the machine has slept; room for one
+	watching    sync.WaitGroup     // for that
 
 	mu     sync.Mutex
 	status Status
+	toward []netip.Addr // where the connection's packets go
 }
 
 // A course is what became known about the connection that carries the tunnel.
@@ -99,6 +102,7 @@ func up(ctx context.Context, u *config.Up, secrets *secret.Sources, errw io.Writ
 		err = cause
 	}
 	n.set(func(s *Status) { s.State = "stopping" })
+	cancel(nil)
 	notes, failed := n.descend(err)
 
 	var ended *exitError
@@ -243,6 +247,7 @@ func (n *near) descend(cause error) (notes []string, failed error) {
 	if n.control != nil {
 		n.control.close(notes, failed)
 	}
+	n.watching.Wait()
 	return notes, failed
 }
 
