@@ -95,12 +95,12 @@ func TestTwoTunnels(t *testing.T) {
 	w.asBefore(before, "two ups, two downs")
 }
 
-// TestFarSideDies ends the far half: the tunnel ends with the layer's exit status,
-// and the laptop is as it was.
+// TestFarSideDies ends the far half: a tunnel that is not to be dialled again ends, and the
+// laptop is as it was.
 func TestFarSideDies(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	before := w.snapshot()
-	w.up("me@gw")
+	w.up("--once", "me@gw")
 	w.on(w.Gateway, "root", "pkill", "-9", "-u", "me")
 	w.eventually("the tunnel has ended", func() bool { return len(w.processes()) == 0 })
 	w.asBefore(before, "the far side's death")

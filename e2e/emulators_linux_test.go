@@ -152,7 +152,7 @@ func TestReverse(t *testing.T) {
 func TestFarKernelKilled(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	before, laptop := w.snapshotOf(w.Gateway), w.snapshot()
-	w.upAs("root", "--far", "tun", "root@gw", "10.77.0.0/16")
+	w.upAs("root", "--once", "--far", "tun", "root@gw", "10.77.0.0/16")
 	killed := 0
 	all, err := w.Gateway.Processes()
 	if err != nil {

@@ -101,7 +101,7 @@ func TestExecDies(t *testing.T) {
 		return strings.TrimSpace(w.on(w.Laptop, "root", "pgrep", "-fc", "^sleep 12345").out) // in whatever namespace
 	}
 	start := func() (*lab.Cmd, *bytes.Buffer) {
-		cmd := w.Laptop.Command(t.Context(), "bodkin", "exec", "me@gw", "--", "sh", "-c", "setsid sleep 12345 & sleep 12345").As("me")
+		cmd := w.Laptop.Command(t.Context(), "bodkin", "exec", "--once", "me@gw", "--", "sh", "-c", "setsid sleep 12345 & sleep 12345").As("me")
 		out := new(bytes.Buffer)
 		cmd.Stdout, cmd.Stderr = out, out
 		if err := cmd.Start(); err != nil {

@@ -1,14 +1,8 @@
 package e2e_test
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
-	"io"
-	"net/http"
 	"net/netip"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -237,103 +231,6 @@ func TestSessionBesideAnother(t *testing.T) {
 	w.httpByName()
 	w.down()
 	w.nothingLeft(gateway)
-}
-
-// slowly serves octets at /slow of a machine's address, a piece after the other, and calls
-// between before each piece but the first. It returns their SHA-256.
-func (w *world) slowly(m *lab.Machine, at netip.AddrPort, pieces int, between func()) (sum string) {
-	w.t.Helper()
-	const piece = 100_000
-	l, err := m.Listen("tcp", at.String())
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	server := &http.Server{ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) {
-		octets := lab.Bytes(int64(pieces)*piece, 9)
-		for i := range pieces {
-			if i > 0 {
-				out.(http.Flusher).Flush()
-				between()
-			}
-			io.CopyN(out, octets, piece)
-		}
-	})}
-	var serving sync.WaitGroup
-	serving.Go(func() { server.Serve(l) })
-	w.t.Cleanup(func() {
-		server.Close()
-		serving.Wait()
-	})
-	hash := sha256.New()
-	io.Copy(hash, lab.Bytes(int64(pieces)*piece, 9))
-	return hex.EncodeToString(hash.Sum(nil))
-}
-
-// TestSessionRoles: whatever the two sides are to each other, programs notice no more than
-// a pause when the connection is lost.
-func TestSessionRoles(t *testing.T) {
-	t.Parallel()
-	const pieces = 4
-	for _, role := range []struct {
-		name  string
-		from  func(w *world) *lab.Machine // whose octets are fetched
-		at    netip.AddrPort
-		args  []string // of `bodkin up`; nil: bodkin exec
-		fetch func(w *world, url string) *lab.Cmd
-	}{
-		{
-			"bodkin exec", func(w *world) *lab.Machine { return w.Internet }, netip.AddrPortFrom(lab.Web4, transferPort), nil,
-			func(w *world, url string) *lab.Cmd {
-				return w.Laptop.Command(within(w.t, 2*patience), "bodkin", "exec", "me@gw", "--", "curl", "-sS", "-f", url).As("me")
-			},
-		},
-		{
-			"a proxy here", func(w *world) *lab.Machine { return w.Internet }, netip.AddrPortFrom(lab.Web6, transferPort), []string{"--near", "socks", "me@gw"},
-			func(w *world, url string) *lab.Cmd {
-				return w.Laptop.Command(within(w.t, 2*patience), "curl", "-sS", "-f", "--socks5-hostname", proxyAddress, url).As("me")
-			},
-		},
-		{
-			"a kernel there", func(w *world) *lab.Machine { return w.Corp }, netip.AddrPortFrom(lab.Corp4, transferPort),
-			append([]string{"-e", "ssh -i " + rootKey, "--near", "nat", "--far", "tun", "root@gw"}, corp.prefixes...),
-			func(w *world, url string) *lab.Cmd {
-				return w.Gateway.Command(within(w.t, 2*patience), "curl", "-sS", "-f", url).As("me")
-			},
-		},
-	} {
-		t.Run(role.name, func(t *testing.T) {
-			w := newSideWorld(t, sides[0])
-			w.rootsKey()
-			laptop, gateway := w.snapshot(), w.snapshotOf(w.Gateway)
-			if role.args != nil {
-				w.up(role.args...)
-			}
-			lost := 0
-			sum := w.slowly(role.from(w), role.at, pieces, func() {
-				for limit := time.Now().Add(patience); time.Now().Before(limit); time.Sleep(20 * time.Millisecond) {
-					if n, err := killAt(w.Laptop, isSSH); err != nil || n == 1 {
-						lost += n
-						return
-					}
-				}
-			})
-			got, words := sha256.New(), new(said)
-			cmd := role.fetch(w, fmt.Sprintf("http://%v/slow", role.at))
-			cmd.Stdout, cmd.Stderr = got, words
-			if err := cmd.Run(); err != nil || hex.EncodeToString(got.Sum(nil)) != sum {
-				t.Errorf("what came has the SHA-256 %x, what was sent %s: %v\n%s", got.Sum(nil), sum, err, words)
-			}
-			if lost != pieces-1 {
-				t.Errorf("the connection was lost %d times, want %d: nothing here proves anything", lost, pieces-1)
-			}
-			if role.args != nil {
-				w.down()
-			}
-			w.asBefore(laptop, role.name)
-			w.gone(w.Gateway, gateway)
-			w.noProcesses()
-		})
-	}
 }
 
 // TestSessionSignals: a tunnel that has no connection at the moment is told to go down, by

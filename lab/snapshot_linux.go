@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -18,8 +19,12 @@ import (
 )
 
 // snapshotTries is how often a part is described if something of it goes meanwhile, for
-// that takes several questions: more than what a tunnel takes with it.
-const snapshotTries = 8
+// that takes several questions: more than what a tunnel takes with it. The kernel may
+// list for some milliseconds what it does not find any more.
+const (
+	snapshotTries = 8
+	snapshotPause = 10 * time.Millisecond
+)
 
 // Snapshot describes the machine's network as text, the same for the same state:
 // devices, addresses, rules, the routes of all tables, nftables, the sysctls of
@@ -40,6 +45,7 @@ func (m *Machine) Snapshot() (string, error) {
 	} {
 		lines, err := part.lines()
 		for again := 1; again < snapshotTries && errors.Is(err, fs.ErrNotExist); again++ {
+			time.Sleep(snapshotPause) // between two looks
 			lines, err = part.lines()
 		}
 		if err != nil {
