@@ -570,7 +570,8 @@ func TestNothingLeft(t *testing.T) {
 		return g <= goroutines+1 && f <= files+1 // a scraper's own comes and goes
 	})
 	c.pings("after them", 1)
-	if s := r.status("me"); s.Streams != 1011 {
-		t.Errorf("status says %d", s.Streams)
+	// One that is left at once may never have carried anything.
+	if s := r.status("me"); s.Streams < 950 || s.Streams > 1011 {
+		t.Errorf("status says that %d connections carried it", s.Streams)
 	}
 }
