@@ -15,8 +15,10 @@
 //   - At the start, and when the way has become faster, it doubles every round trip.
 //   - When it was made smaller and the delay stayed, the delay was not of our making:
 //     it is others' queue, or a longer way, or losses. Then it is taken as given.
+//   - After a pause it climbs at the rate that the way was seen to carry.
 //   - A silence is bridged: what is overdue is thought to have arrived behind a lost
-//     segment, so that the way does not run dry meanwhile.
+//     segment, so that the way does not run dry meanwhile. Rounds with silences are no
+//     evidence for a queue, unless many of them agree.
 //
 // It has no clock, no goroutine and no lock.
 package flight
@@ -115,6 +117,7 @@ func (b *Bound) Sent(now time.Duration, n int) {
 	}
 	b.climb(now)
 	b.sent += uint64(n)
+	b.round.most = max(b.round.most, b.sent-b.acked)
 	if b.sent-b.acked >= uint64(max(b.limit*7/8, b.limit-float64(b.Burst()))) {
 		b.round.full = true
 	}

@@ -32,6 +32,7 @@ type round struct {
 	rate   float64       // octets per second, the most; 0: not known
 	before float64       // that of the round before
 	full   bool          // the limit was reached
+	most   uint64        // octets in flight
 
 	last    time.Duration // when octets were last acknowledged; 0: not in this round yet
 	silence time.Duration // the longest between two acknowledgements
@@ -118,6 +119,11 @@ func (b *Bound) conclude(now time.Duration, r round) (settle bool) {
 		}
 	}
 	switch {
+	case !r.full && (q <= target || float64(r.most) < b.limit/2):
+		// There was not more to send. Where there was, and q stands, the carrier's buffers
+		// are full, and the limit is too large to be reached.
+		b.growths = 0
+		return false
 	case b.starting:
 		if q <= max(target, b.base.least()/8) {
 			return false
@@ -140,9 +146,6 @@ func (b *Bound) conclude(now time.Duration, r round) (settle bool) {
 		}
 		b.limit *= 1 - min(0.9, float64(q-target)/float64(trip))
 		return true
-	case !r.full:
-		b.growths = 0
-		return false
 	case now-b.restful > max(b.unrest(), 20*b.smoothed):
 		b.drained, b.origin = b.limit, origin{b.limit, r.mean()}
 		b.limit *= max(0.5, 0.75*float64(b.base.least())/float64(r.least))
