@@ -84,6 +84,7 @@ type attachment struct {
 	pong     bool   // a PING is to be answered
 	pongs    uint64 // with this number
 	end      bool   // END is to be sent
+	ended    bool   // and was
 	watch    watch
 }
 

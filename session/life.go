@@ -52,7 +52,11 @@ func (s *Session) leave(cause error) {
 	if cause != nil {
 		s.tell(cause)
 	}
-	s.tasks.Go(func() { a.stream.Close() })
+	end := a.stream.Abort // its reader is wanted on the next Stream
+	if s.closing {
+		end = a.stream.Close
+	}
+	s.tasks.Go(func() { end() })
 	if s.waits && s.grace > 0 {
 		if s.expiry == nil {
 			s.expiry = time.AfterFunc(s.grace, s.expire)
@@ -106,6 +110,9 @@ func (s *Session) finish(err error) {
 	if s.expiry != nil {
 		s.expiry.Stop()
 	}
+	if s.closing {
+		err = net.ErrClosed
+	}
 	s.err = err
 	if !s.sending {
 		s.replay.drop(s.replay.end)
@@ -116,8 +123,8 @@ func (s *Session) finish(err error) {
 	s.writable.Broadcast()
 }
 
-// Close ends the Session. What Write took is sent, and the peer is told, if there is a
-// Stream and this takes no longer than a second.
+// Close ends the Session. What Write took is sent, and the peer is told and waited for,
+// if there is a Stream and this takes no longer than a second.
 func (s *Session) Close() error {
 	s.mu.Lock()
 	if !s.closing {
@@ -154,6 +161,31 @@ func (s *Session) farewell() {
 		s.begins()
 		s.flush(a)
 		s.ends()
+	}
+	// The peer closes when it has read the end. If we did before, with octets of its own
+	// unread, TCP would reset the connection, and the end might be lost.
+	s.tasks.Go(func() { s.drain(a) })
+	for s.now == a {
+		s.writable.Wait()
+	}
+}
+
+// drain reads from a until that ends.
+func (s *Session) drain(a *attachment) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := make([]byte, earlyRead)
+	for s.now == a {
+		if s.reading {
+			s.present.Wait()
+			continue
+		}
+		s.reading = true
+		s.mu.Unlock()
+		n, err := a.stream.Read(b)
+		n, signs, err := a.cut(b[:n], err)
+		s.mu.Lock()
+		s.take(a, b[:n], true, signs, err)
 	}
 }
 

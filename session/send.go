@@ -202,6 +202,9 @@ func (s *Session) keep() {
 
 // owes reports whether something is to be sent on a, and may be.
 func (s *Session) owes(a *attachment) bool {
+	if a.ended {
+		return false
+	}
 	return a.ackDue || a.pong || a.watch.asks || a.end || s.ready(a) > 0
 }
 
@@ -253,7 +256,7 @@ func (s *Session) flush(a *attachment) {
 	if a.end && a.next == s.replay.end {
 		s.tail = appendNumber(s.tail[:0], frameEnd, s.replay.end)
 		v = append(v, s.tail)
-		a.end = false
+		a.end, a.ended = false, true
 	}
 	s.head, s.vectors = head, v
 	if len(v) == 0 {

@@ -116,7 +116,13 @@ func tcpPair(t testing.TB) (near, far carrier.Stream) {
 func TestCarrier(t *testing.T) {
 	carriertest.Test(t, func(t *testing.T) carrier.Stream {
 		near, far := tcpPair(t)
-		client, server := begin(t, near, far, tenMinutes)
+		o := tenMinutes
+		o.Lost = func(cause error) {
+			if t.Context().Err() == nil && !carrier.IsClosed(cause) {
+				t.Errorf("the connection is lost: %v", cause)
+			}
+		}
+		client, server := begin(t, near, far, o)
 		ctx, cancel := context.WithCancel(context.Background())
 		served := make(chan struct{})
 		go func() {
