@@ -139,6 +139,22 @@ func (s Stream) Break() error {
 	return errors.ErrUnsupported
 }
 
+// An Aborter is what a Stream's ReadWriteCloser may be besides: one whose Close says
+// goodbye to the peer, and waits for its.
+type Aborter interface {
+	// Abort is Close without any of that. It wakes who reads or writes at once.
+	Abort() error
+}
+
+// Abort closes a Stream that is dead or given up, with no word to the peer where the
+// carrier knows any.
+func (s Stream) Abort() error {
+	if a, ok := s.ReadWriteCloser.(Aborter); ok {
+		return a.Abort()
+	}
+	return s.Close()
+}
+
 // A ByteSet is a set of octet values.
 type ByteSet [4]uint64
 

@@ -218,6 +218,15 @@ func (c *conn) Close() error {
 	return err
 }
 
+// Abort closes the Stream below, and says nothing to the peer.
+func (c *conn) Abort() error {
+	c.closed.Store(true)
+	err := c.wire.below.Abort()
+	c.endWrites()
+	<-c.ended
+	return err
+}
+
 // drain reads what still comes, for nobody. A connection that is closed with octets
 // unread is reset, and a reset overtakes the goodbye, or the alert that says what was
 // wrong. It ends with the peer's goodbye or end, or when the Stream below is closed.
@@ -237,6 +246,7 @@ func (c *conn) drain() {
 }
 
 var _ interface {
+	carrier.Aborter
 	carrier.BuffersWriter
 	carrier.CloseWriter
 } = (*conn)(nil)

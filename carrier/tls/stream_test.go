@@ -452,3 +452,31 @@ func TestCancelled(t *testing.T) {
 		}
 	})
 }
+
+// A Stream that is given up wakes its reader at once, though the peer says nothing.
+func TestAbort(t *testing.T) {
+	a, b := tcpStreams(t)
+	client, server := pair(t, a, b)
+	defer server.Close()
+	woke := make(chan error, 1)
+	go func() {
+		_, err := client.Read(make([]byte, 1))
+		woke <- err
+	}()
+	began := time.Now()
+	if err := client.Abort(); err != nil {
+		t.Error(err)
+	}
+	if err := <-woke; !carrier.IsClosed(err) {
+		t.Errorf("the reader is woken by %v", err)
+	}
+	if took := time.Since(began); took > closeTime/2 {
+		t.Errorf("giving up took %v", took)
+	}
+	if _, err := client.Write([]byte("x")); !carrier.IsClosed(err) {
+		t.Errorf("writing afterwards: %v", err)
+	}
+	if err := client.Close(); err != nil {
+		t.Errorf("closing afterwards: %v", err)
+	}
+}

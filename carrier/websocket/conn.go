@@ -215,6 +215,19 @@ func (c *conn) Close() error {
 	return c.err
 }
 
+// Abort closes the Stream below, and says nothing to the peer.
+func (c *conn) Abort() error {
+	c.closed.Store(true)
+	c.once.Do(func() {
+		c.end()
+		c.wire.below.Abort()
+		c.ws.CloseNow()
+		c.err = c.wire.Close()
+		c.keeper.Wait()
+	})
+	return c.err
+}
+
 // failure says in words what the library returned.
 func (c *conn) failure(err error) error {
 	if c.closed.Load() {
