@@ -123,7 +123,7 @@ func (p passing) Write(octets []byte) (int, error) {
 // way is the way by that relay.
 func (b *brink) way() []string {
 	port := b.listener.Addr().(*net.TCPAddr).Port
-	return []string{"--via", fmt.Sprintf("telnet://tn-gw:%d", port), "--password", "me@home=@/home/me/password", "telnet://me@home"}
+	return []string{"--once", "--via", fmt.Sprintf("telnet://tn-gw:%d", port), "--password", "me@home=@/home/me/password", "telnet://me@home"}
 }
 
 // TestTelnetShellReadsOneLine: what the login shell reads is our one line and no octet
