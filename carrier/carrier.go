@@ -146,9 +146,12 @@ type Aborter interface {
 	Abort() error
 }
 
-// Abort closes a Stream that is dead or given up, with no word to the peer where the
-// carrier knows any.
-func (s Stream) Abort() error {
+// GiveUp closes a Stream that is dead or not wanted any more, with no word to the peer
+// where the carrier is an Aborter.
+//
+// It is not called Abort: whatever holds a Stream as an embedded field would be an Aborter
+// then, and its own Close be passed by.
+func (s Stream) GiveUp() error {
 	if a, ok := s.ReadWriteCloser.(Aborter); ok {
 		return a.Abort()
 	}

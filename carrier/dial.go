@@ -71,7 +71,7 @@ func (u *unread) Read(b []byte) (int, error) {
 
 func (u *unread) WriteBuffers(buffers net.Buffers) error { return u.Stream.WriteBuffers(buffers) }
 
-func (u *unread) Abort() error { return u.Stream.Abort() }
+func (u *unread) Abort() error { return u.Stream.GiveUp() }
 
 // Break passes on a break condition where the Stream below has one.
 func (u *unread) Break() error { return u.Stream.Break() }

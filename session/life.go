@@ -52,7 +52,7 @@ func (s *Session) leave(cause error) {
 	if cause != nil {
 		s.tell(cause)
 	}
-	end := a.stream.Abort // its reader is wanted on the next Stream
+	end := a.stream.GiveUp // its reader is wanted on the next Stream
 	if s.closing {
 		end = a.stream.Close
 	}

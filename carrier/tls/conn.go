@@ -221,7 +221,7 @@ func (c *conn) Close() error {
 // Abort closes the Stream below, and says nothing to the peer.
 func (c *conn) Abort() error {
 	c.closed.Store(true)
-	err := c.wire.below.Abort()
+	err := c.wire.below.GiveUp()
 	c.endWrites()
 	<-c.ended
 	return err

@@ -454,7 +454,7 @@ func TestCancelled(t *testing.T) {
 }
 
 // A Stream that is given up wakes its reader at once, though the peer says nothing.
-func TestAbort(t *testing.T) {
+func TestGiveUp(t *testing.T) {
 	a, b := tcpStreams(t)
 	client, server := pair(t, a, b)
 	defer server.Close()
@@ -464,7 +464,7 @@ func TestAbort(t *testing.T) {
 		woke <- err
 	}()
 	began := time.Now()
-	if err := client.Abort(); err != nil {
+	if err := client.GiveUp(); err != nil {
 		t.Error(err)
 	}
 	if err := <-woke; !carrier.IsClosed(err) {

@@ -220,7 +220,7 @@ func (c *conn) Abort() error {
 	c.closed.Store(true)
 	c.once.Do(func() {
 		c.end()
-		c.wire.below.Abort()
+		c.wire.below.GiveUp()
 		c.ws.CloseNow()
 		c.err = c.wire.Close()
 		c.keeper.Wait()
