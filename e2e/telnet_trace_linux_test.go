@@ -426,7 +426,7 @@ func TestTelnetSuReadsOneLineEach(t *testing.T) {
 		}
 	}
 	w.write(w.Laptop, "/home/me/root-password", rootPassword+"\n", "me")
-	w.up(through("--become", "su", "--insecure-accept-eavesdropping", "--password", "root@home=@/home/me/root-password")...)
+	w.up(through("--once", "--become", "su", "--insecure-accept-eavesdropping", "--password", "root@home=@/home/me/root-password")...)
 	w.kill("far half, as root")
 	w.eventually("the tunnel has ended", func() bool { return len(w.processes()) == 0 })
 	w.after("the far half's death")

@@ -165,7 +165,7 @@ func TestTwoWayKilled(t *testing.T) {
 	t.Parallel()
 	w := newTwoPlaces(t)
 	laptop, gateway := w.snapshot(), w.snapshotOf(w.Gateway)
-	w.up(twoWay("--masquerade", "near", "--forward", "far")...)
+	w.up(twoWay("--once", "--masquerade", "near", "--forward", "far")...) // or the far half waits for us
 	w.killAll()
 	w.laptop("sudo", "bodkin", "clean")
 	w.asBefore(laptop, "kill -9, clean")
