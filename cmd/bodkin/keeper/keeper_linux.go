@@ -219,6 +219,10 @@ func (k *keeper) attach(ctx context.Context, conn *net.UnixConn, req request, fi
 		return failed(errors.New("the session was begun with another key, or where other things are permitted"))
 	}
 	if err := k.session.Resume(hurry, caller); err != nil {
+		if k.session.Err() != nil { // it ended meanwhile
+			<-k.gone
+			return &k.end
+		}
 		return failed(err)
 	}
 	st.wait(k)

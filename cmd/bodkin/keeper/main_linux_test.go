@@ -240,7 +240,10 @@ func enter(t testing.TB, who from, a asked) *login_ {
 		t.Fatal(err)
 	}
 	l := &login_{}
-	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=/", "LEAKED=secret", askedEnv + "=" + string(text)}
+	env := []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=/", "LEAKED=secret", askedEnv + "=" + string(text),
+		"GORACE=atexit_sleep_ms=0", // with the race detector a program's end takes a second, and is taken for a refusal to end
+	}
 	l.Process, err = command.Start(command.Config{Args: []string{program, "login"}, Env: env, User: who, Stderr: &l.words})
 	if err != nil {
 		t.Fatal(err)
