@@ -80,7 +80,9 @@ func (e *wayEnd) Read(p []byte) (int, error) {
 				n = in.pieces(n)
 			}
 			n = copy(p[:n], in.octets)
-			in.octets = in.octets[n:]
+			if in.octets = in.octets[n:]; len(in.octets) == 0 {
+				in.octets = nil // no memory of its own, for who measures
+			}
 			w.cond.Broadcast()
 			return n, nil
 		case in.ended:

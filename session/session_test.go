@@ -405,6 +405,56 @@ func TestEcho(t *testing.T) {
 	})
 }
 
+// A server holds a thousand: one that is idle costs a few KiB, after much has passed too.
+func TestIdleMemory(t *testing.T) {
+	// Octets for each Session, with its goroutine and a reader's, its half of the way, and
+	// its part of what the pool still has.
+	const pairs, most = 200, 40 << 10
+	var sessions []*Session
+	var reading []chan struct{}
+	use := func() (heap, stacks uint64) {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC() // the first leaves a pool's memory in its reserve
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc, m.StackInuse
+	}
+	heap, stacks := use()
+	for range pairs {
+		_, near, far := newWay(1<<16, -1, -1)
+		client, server := begin(t, near, far, Options{Grace: time.Hour, Beat: time.Hour})
+		sessions = append(sessions, client, server)
+		wrote := make(chan struct{})
+		go func() { defer close(wrote); client.Write(make([]byte, 1<<20)) }()
+		io.ReadFull(server, make([]byte, 1<<20))
+		<-wrote
+		pass(t, server, client, "all of it")
+		reading = append(reading, reads(client), reads(server))
+	}
+	time.Sleep(10 * ackDelay)
+	for i, s := range sessions {
+		s.mu.Lock()
+		if s.replay.base != s.replay.end || s.replay.room != 0 || s.early != nil {
+			t.Errorf("session %d holds octets %d to %d, and room to %d, and %d early", i, s.replay.base, s.replay.end, s.replay.room, cap(s.early))
+		}
+		s.mu.Unlock()
+	}
+	h, s := use()
+	h, s = (h-heap)/(2*pairs), (s-stacks)/(2*pairs)
+	t.Logf("%d octets each, and %d of stacks", h, s)
+	if h+s > most {
+		t.Errorf("an idle Session holds %d octets, and %d of stacks, want at most %d", h, s, most)
+	}
+	var closing sync.WaitGroup
+	for _, s := range sessions {
+		closing.Go(func() { s.Close() })
+	}
+	closing.Wait()
+	for _, r := range reading {
+		<-r
+	}
+}
+
 func TestThousandAttaches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, near, far := newWay(1<<16, -1, -1)

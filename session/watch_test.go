@@ -12,7 +12,14 @@ import (
 // reads takes what comes until s ends.
 func reads(s *Session) (done chan struct{}) {
 	done = make(chan struct{})
-	go func() { defer close(done); io.Copy(io.Discard, struct{ io.Reader }{s}) }()
+	go func() {
+		defer close(done)
+		for b := make([]byte, 1000); ; {
+			if _, err := s.Read(b); err != nil {
+				return
+			}
+		}
+	}()
 	return done
 }
 
