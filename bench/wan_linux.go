@@ -209,14 +209,17 @@ func (b *bench) oneWAN(ctx context.Context, l link, c wanContender, run int) (s 
 }
 
 // carriersBy has the routes through the firewall say what congestion control new
-// connections have; "" is nothing.
+// connections have; "" is nothing. ssh goes by IPv6 where it can.
 func (b *bench) carriersBy(ctx context.Context, near, far string) error {
 	for _, way := range []struct {
 		from       *lab.Machine
 		to         netip.Addr
 		dst        string
 		congestion string
-	}{{b.lab.Laptop, lab.Gateway4, "default", near}, {b.lab.Gateway, lab.Laptop4, "192.0.2.0/24", far}} {
+	}{
+		{b.lab.Laptop, lab.Gateway4, "0.0.0.0/0", near}, {b.lab.Gateway, lab.Laptop4, "192.0.2.0/24", far},
+		{b.lab.Laptop, lab.Gateway6, "::/0", near}, {b.lab.Gateway, lab.Laptop6, "2001:db8:1::/64", far},
+	} {
 		routes, err := way.from.Netlink().RouteGet(way.to.AsSlice())
 		if err != nil || len(routes) != 1 {
 			return fmt.Errorf("%s: the route to %v: %v, %w", way.from.Name, way.to, routes, err)

@@ -3,6 +3,7 @@ package lab
 import (
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"math"
 	"net"
 	"os"
@@ -130,37 +131,58 @@ func (b *bare) report(t *testing.T) {
 
 const fullFrame = 1514
 
-// TestShaperRate: a full link gives what was asked for, to a hundredth, and each frame
-// at its time.
-func TestShaperRate(t *testing.T) {
-	b := newBare(t)
-	for _, rate := range []int64{1e6, 20e6, 100e6} {
-		n := max(40, int(rate/8/fullFrame/2)) // half a second
-		b.Set(Way{Rate: rate, Delay: 25 * time.Millisecond}, Way{})
-		each := time.Duration(fullFrame * 8 * int64(time.Second) / rate)
-		got := b.exchange(t, 0, n, fullFrame, each*9/10)
-		if len(got) != n {
-			t.Fatalf("%d bit/s: %d of %d frames came", rate, len(got), n)
+// measured tries a measurement again when other work of the machine disturbed it: what
+// is wrong with a Shaper is wrong each time.
+func (b *bare) measured(t *testing.T, measure func() error) {
+	t.Helper()
+	var err error
+	for range 3 {
+		if err = measure(); err == nil {
+			return
 		}
-		// The first frame comes when it is sent, the last of all n after n times each.
-		took := got[n-1].came - got[0].came
-		if is := float64(n-1) * fullFrame * 8 / took.Seconds(); math.Abs(is/float64(rate)-1) > .01 {
-			t.Errorf("%.0f bit/s instead of %d", is, rate)
-		}
-		var off []time.Duration
-		for i, a := range got {
-			if a.number != i {
-				t.Fatalf("%d bit/s: frame %d came as number %d", rate, a.number, i)
-			}
-			off = append(off, (a.came - got[0].came - time.Duration(i)*each).Abs())
-		}
-		p95 := percentile(off, .95)
-		t.Logf("%d bit/s: %.4f of it; off by %v at the median, %v at p95", rate, float64(n-1)*fullFrame*8/took.Seconds()/float64(rate), percentile(off, .5), p95)
-		if p95 > 500*time.Microsecond {
-			t.Errorf("%d bit/s: frames come %v off their time (p95)", rate, p95)
-		}
+		t.Log(err)
 	}
 	b.report(t)
+	t.Error(err)
+}
+
+// exactness is how far from its time a frame may come (p95).
+const exactness = 500 * time.Microsecond
+
+// TestShaperRate: a full link gives what was asked for, to a hundredth, and each frame
+// at its time, in order.
+func TestShaperRate(t *testing.T) {
+	b := newBare(t)
+	for _, rate := range []int64{20e6, 100e6} {
+		n := int(rate / 8 / fullFrame / 2) // half a second
+		b.Set(Way{Rate: rate, Delay: 25 * time.Millisecond}, Way{})
+		each := time.Duration(fullFrame * 8 * int64(time.Second) / rate)
+		b.measured(t, func() error {
+			got := b.exchange(t, 0, n, fullFrame, 0)
+			if len(got) != n {
+				return fmt.Errorf("%d bit/s: %d of %d frames came", rate, len(got), n)
+			}
+			var starts []time.Duration // of the transfer, by each frame's account
+			for i, a := range got {
+				if a.number != i {
+					return fmt.Errorf("%d bit/s: frame %d came as number %d", rate, a.number, i)
+				}
+				starts = append(starts, a.came-time.Duration(i)*each)
+			}
+			took := got[n-1].came - got[0].came
+			is := float64(n-1) * fullFrame * 8 / took.Seconds()
+			start := percentile(starts, .5)
+			for i := range starts {
+				starts[i] = (starts[i] - start).Abs()
+			}
+			off := percentile(starts, .95)
+			t.Logf("%.0f bit/s of %d; frames come %v off their time (p95)", is, rate, off)
+			if math.Abs(is/float64(rate)-1) > .01 || off > exactness {
+				return fmt.Errorf("%.0f bit/s instead of %d, frames come %v off their time", is, rate, off)
+			}
+			return nil
+		})
+	}
 }
 
 // TestShaperDelay: a frame alone takes its delay, and the time of its sending.
@@ -176,19 +198,22 @@ func TestShaperDelay(t *testing.T) {
 		if w.Rate > 0 {
 			want += time.Duration(fullFrame * 8 * int64(time.Second) / w.Rate)
 		}
-		var off []time.Duration
-		for _, a := range b.exchange(t, 1, 200, fullFrame, 2*time.Millisecond) {
-			off = append(off, a.took()-want)
-		}
-		if len(off) != 200 {
-			t.Fatalf("%+v: %d of 200 frames came", w, len(off))
-		}
-		t.Logf("%+v: off by %v (p5), %v (median), %v (p95)", w, percentile(off, .05), percentile(off, .5), percentile(off, .95))
-		if percentile(off, .05) < -500*time.Microsecond || percentile(off, .95) > 500*time.Microsecond {
-			t.Errorf("%+v: off by %v to %v", w, percentile(off, .05), percentile(off, .95))
-		}
+		b.measured(t, func() error {
+			var off []time.Duration
+			for _, a := range b.exchange(t, 1, 200, fullFrame, 2*time.Millisecond) {
+				off = append(off, a.took()-want)
+			}
+			if len(off) != 200 {
+				return fmt.Errorf("%+v: %d of 200 frames came", w, len(off))
+			}
+			low, high := percentile(off, .05), percentile(off, .95)
+			t.Logf("%+v: off by %v (p5), %v (median), %v (p95)", w, low, percentile(off, .5), high)
+			if low < -exactness || high > exactness {
+				return fmt.Errorf("%+v: off by %v to %v", w, low, high)
+			}
+			return nil
+		})
 	}
-	b.report(t)
 }
 
 // TestShaperBuffer: as many frames of a burst pass as find room, and not one more.
@@ -207,6 +232,7 @@ func TestShaperBuffer(t *testing.T) {
 
 // TestShaperLoss: the same frames are lost with the same seed.
 func TestShaperLoss(t *testing.T) {
+	t.Parallel()
 	b := newBare(t)
 	numbers := func(seed uint64) (list []int) {
 		b.Set(Way{Loss: .05, Seed: seed, Delay: time.Millisecond}, Way{})
@@ -264,6 +290,7 @@ func TestShaperJitter(t *testing.T) {
 // TestShaperCut: nothing of what is on the way or comes gets through, and later all
 // does again.
 func TestShaperCut(t *testing.T) {
+	t.Parallel()
 	b := newBare(t)
 	way := Way{Delay: 100 * time.Millisecond, Rate: 20e6}
 	b.Set(way, way)
@@ -317,7 +344,7 @@ const maxCost = 40 * time.Microsecond
 // TestShaperCost: 100 Mbit/s of full frames each way leave the machine to others.
 func TestShaperCost(t *testing.T) {
 	b := newBare(t)
-	way := Way{Rate: 100e6, Delay: 25 * time.Millisecond, Buffer: 625_000}
+	way := Way{Rate: 100e6, Delay: 25 * time.Millisecond}
 	b.Set(way, way)
 	const n = 8000 // a second's
 	before, began := shaperCPU(t), time.Now()
@@ -338,6 +365,7 @@ func TestShaperCost(t *testing.T) {
 
 // TestShaperClose: it does not wait for what is on its way, and keeps no descriptors.
 func TestShaperClose(t *testing.T) {
+	t.Parallel()
 	fds := func() int {
 		list, err := os.ReadDir("/proc/self/fd")
 		if err != nil {
@@ -400,7 +428,7 @@ func TestShaped(t *testing.T) {
 	}
 	defer server.Wait()
 	defer server.Process.Kill()
-	client := l.Laptop.Command(t.Context(), "sh", "-c", "until iperf3 -J -R -C cubic -t 4 -O 2 -c "+DirectInternet4.String()+"; do sleep .1; done | grep -v error")
+	client := l.Laptop.Command(t.Context(), "sh", "-c", "until iperf3 -J -R -C cubic -t 2 -O 1 -c "+DirectInternet4.String()+"; do sleep .1; done | grep -v error")
 	out, err = client.Output()
 	if err != nil {
 		t.Fatalf("iperf3: %v: %s", err, out)
