@@ -121,11 +121,11 @@ func New(o Options) (*Stack, error) {
 
 func (s *Stack) configure() error {
 	sack := tcpip.TCPSACKEnabled(true)
-	recovery := tcpip.TCPRecovery(0) // no RACK: it reorders its timers for losses that a tunnel does not have
+	recovery := tcpip.TCPRACKLossDetection // a slow way's queue drops, and a window of few large packets has no three duplicates to tell it
 	moderate := tcpip.TCPModerateReceiveBufferOption(true)
 	send := tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: sendBuffer, Max: maxBuffer}
 	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: ReceiveBuffer, Max: maxBuffer}
-	congestion := tcpip.CongestionControlOption("reno") // cubic costs a cube root per ACK, and there is no loss to differ in
+	congestion := tcpip.CongestionControlOption("cubic") // a drop takes less away than of reno, and it comes back sooner (RFC 9438)
 	wait := tcpip.TCPTimeWaitTimeoutOption(timeWait)
 	syn := tcpip.TCPSynRetriesOption(cmp.Or(s.o.SYNRetries, synRetries))
 	retries := tcpip.TCPMaxRetriesOption(maxRetries)
