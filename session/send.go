@@ -265,6 +265,7 @@ func (s *Session) flush(a *attachment) {
 	s.mu.Unlock()
 	err := a.stream.WriteBuffers(v)
 	s.mu.Lock()
+	clear(s.vectors) // they would hold chunks that nobody needs any more
 	if err != nil {
 		s.lose(a, err)
 	}

@@ -411,7 +411,7 @@ func TestEcho(t *testing.T) {
 func TestIdleMemory(t *testing.T) {
 	// Octets for each Session, with its goroutine and a reader's, its half of the way, and
 	// its part of what the pool still has.
-	const pairs, most = 200, 40 << 10
+	const pairs, most = 200, 32 << 10
 	var sessions []*Session
 	var reading []chan struct{}
 	use := func() (heap, stacks uint64) {
