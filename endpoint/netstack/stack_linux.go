@@ -42,10 +42,17 @@ const (
 
 	synRetries = 3 // the default of Options.SYNRetries
 
+	// maxRTO is the longest wait before a segment is sent again. A carrier that is lost
+	// and comes back makes round trips look long, and each loss doubles the wait, so that a
+	// connection would stand still for a minute while all others move again. RFC 6298,
+	// section 2.5, has a minute at least, for the sake of the network's queues: those
+	// on this way are our own.
+	maxRTO = 10 * time.Second
+
 	// maxRetries of a segment before its connection ends. The far half waits
 	// for a broken carrier to come back, and connections should survive that:
-	// with at most 120 s in between this is about 40 minutes.
-	maxRetries = 25
+	// with maxRTO in between this is about 40 minutes.
+	maxRetries = 240
 )
 
 // Options say what a Stack does.
@@ -128,8 +135,9 @@ func (s *Stack) configure() error {
 	congestion := tcpip.CongestionControlOption("cubic") // a drop takes less away than of reno, and it comes back sooner (RFC 9438)
 	wait := tcpip.TCPTimeWaitTimeoutOption(timeWait)
 	syn := tcpip.TCPSynRetriesOption(cmp.Or(s.o.SYNRetries, synRetries))
+	rto := tcpip.TCPMaxRTOOption(maxRTO)
 	retries := tcpip.TCPMaxRetriesOption(maxRetries)
-	for _, o := range []tcpip.SettableTransportProtocolOption{&sack, &recovery, &moderate, &send, &receive, &congestion, &wait, &syn, &retries} {
+	for _, o := range []tcpip.SettableTransportProtocolOption{&sack, &recovery, &moderate, &send, &receive, &congestion, &wait, &syn, &rto, &retries} {
 		if err := s.gvisor.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
 			return fmt.Errorf("netstack: option %T: %s", o, err)
 		}
