@@ -28,7 +28,7 @@ func TestSessionEnds(t *testing.T) {
 // seen from here on, and the inventory of the gateway.
 func newHeldWorld(t *testing.T) (w *world, gateway string) {
 	t.Helper()
-	w = newWorld(t, lab.Options{Rate: pauseRate})
+	w = newWorld(t, lab.Options{})
 	if err := w.Gateway.Install(program); err != nil {
 		t.Fatal(err)
 	}

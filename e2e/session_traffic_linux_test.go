@@ -43,6 +43,10 @@ const (
 // makes: an outage of a minute has TCP wait as long again before it tries.
 const transferPatience = 2 * time.Minute
 
+// wholeWithin is how long the last octets of a transfer may take once all is well again:
+// the longest that TCP waits before it sends anew, and then some.
+const wholeWithin = 30 * time.Second
+
 // transferBuffer is what the kernel holds of a transfer at either end.
 const transferBuffer = 128 << 10
 
@@ -66,6 +70,7 @@ type digest struct {
 	octets int64
 	sum    []byte
 	err    error
+	ended  time.Time
 }
 
 // transfers begins n of them between the laptop and the web host, by turns up and down.
@@ -108,7 +113,10 @@ func (w *world) transfers(n int, patience time.Duration) *transfers {
 		t := new(transfer)
 		x.ends[byte(i)] = t
 		x.running.Go(func() { t.sent = x.send(from, uint64(i), patience) })
-		x.running.Go(func() { t.came = x.receive(to, uint64(i), patience) })
+		x.running.Go(func() {
+			t.came = x.receive(to, uint64(i), patience)
+			t.came.ended = time.Now()
+		})
 	}
 	return x
 }
@@ -179,8 +187,12 @@ func (x *transfers) finish() {
 // whole ends the transfers, and wants each to have brought what was sent.
 func (x *transfers) whole() {
 	x.t.Helper()
+	stopped := time.Now()
 	x.finish()
 	for i, t := range x.ends {
+		if took := t.came.ended.Sub(stopped); took > wholeWithin {
+			x.t.Errorf("transfer %d, of %d octets, stood still for %v", i, t.came.octets, took)
+		}
 		switch {
 		case t.sent.err != nil || t.came.err != nil:
 			x.t.Errorf("transfer %d is lost: after %d octets were sent: %v; after %d came: %v", i, t.sent.octets, t.sent.err, t.came.octets, t.came.err)
