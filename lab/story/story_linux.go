@@ -2,6 +2,7 @@ package story
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -129,6 +130,9 @@ func (s *scene) play(ctx context.Context) error {
 	s.one(ctx, step{line: "bodkin status"})
 	bodkin := s.download(ctx)
 
+	s.chapter("The connection is cut in the middle of a download")
+	s.cut(ctx)
+
 	s.chapter("bodkin down")
 	s.one(ctx, step{line: "bodkin down"})
 
@@ -248,6 +252,18 @@ func (s *scene) download(ctx context.Context) float64 {
 	fmt.Sscan(r.out, &octets) // curl's status is that of the time limit
 	s.check(octets > 0, rate(octets)+" down, one TCP connection")
 	return octets
+}
+
+// cut kills the tunnel's ssh while a download goes through it.
+func (s *scene) cut(ctx context.Context) {
+	const octets, seed = 50_000_000, 1
+	sum := sha256.New()
+	io.Copy(sum, lab.Bytes(octets, seed))
+	s.one(ctx, step{
+		line: fmt.Sprintf("curl -sS 'http://web.example/bytes/%d?seed=%d' | { head -c 1000000; kill -9 $(pidof ssh); cat; } | sha256sum", octets, seed),
+		want: regexp.MustCompile(fmt.Sprintf("^%x ", sum.Sum(nil))), note: "bodkin logs in again, and nothing is lost",
+	})
+	s.one(ctx, step{line: "bodkin status | grep session", want: regexp.MustCompile(`connection number 2, `)})
 }
 
 // compare tells the speed of other ways through the same hole.
