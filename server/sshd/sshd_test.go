@@ -41,6 +41,9 @@ const (
 
 var errExpired = errors.New("it has expired")
 
+// patience is for what happens at once, on a machine that does much else.
+const patience = 2 * time.Minute
+
 // A house is a server for the tests, and what it has heard.
 type house struct {
 	Config
@@ -112,9 +115,15 @@ func serve(t testing.TB, change ...func(*Config)) *house {
 
 // end waits for the n-th connection's end, and returns why.
 func (h *house) end(n int) error {
+	deadline := time.Now().Add(patience)
+	wake := time.AfterFunc(patience, h.seen.Broadcast)
+	defer wake.Stop()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for len(h.ended) < n {
+		if !time.Now().Before(deadline) {
+			return fmt.Errorf("connection %d has not ended after %v", n, patience)
+		}
 		h.seen.Wait()
 	}
 	return h.ended[n-1]
@@ -187,12 +196,12 @@ func (h *house) openssh(t testing.TB, n byte) *user {
 	}
 	return &user{t, h, dir, []string{"-F", "/dev/null", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none",
 		"-o", "UserKnownHostsFile=" + filepath.Join(dir, "known"), "-o", "GlobalKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=yes",
-		"-o", "ConnectTimeout=20", "-o", "LogLevel=INFO", "-o", "User=me", "-o", "Port=" + strconv.Itoa(port), "-i", filepath.Join(dir, "key")}}
+		"-o", "ConnectTimeout=60", "-o", "LogLevel=INFO", "-o", "User=me", "-o", "Port=" + strconv.Itoa(port), "-i", filepath.Join(dir, "key")}}
 }
 
 // command returns a program of OpenSSH with the client's options and args.
 func (u *user) command(program string, args ...string) *exec.Cmd {
-	ctx, cancel := context.WithTimeout(u.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(u.t.Context(), patience)
 	u.t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, program, append(slices.Clone(u.args), args...)...)
 	cmd.Env = append(os.Environ(), "SSH_AUTH_SOCK=", "BODKIN=set", "LC_ALL=C")
@@ -290,13 +299,15 @@ func TestLocalForwarding(t *testing.T) {
 	}
 	defer cmd.Wait()
 	defer cmd.Process.Kill()
-	var conn net.Conn
-	for conn == nil && t.Context().Err() == nil {
-		if conn, err = net.Dial("unix", socket); err != nil {
-			conn = nil
-			time.Sleep(10 * time.Millisecond)
+	conn, err := net.Dial("unix", socket)
+	for deadline := time.Now().Add(patience); err != nil; conn, err = net.Dial("unix", socket) {
+		if time.Now().After(deadline) {
+			t.Fatalf("ssh does not listen: %v", err)
 		}
+		time.Sleep(10 * time.Millisecond)
 	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(patience))
 	if n, err := conn.Read(make([]byte, 1)); n > 0 || err == nil {
 		t.Error("something is at the other end")
 	}
