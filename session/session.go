@@ -40,7 +40,7 @@ type Options struct {
 }
 
 // DefaultBeat finds a Stream that died in silence within ten seconds.
-const DefaultBeat = 3 * time.Second
+const DefaultBeat = 2500 * time.Millisecond
 
 // Terms are what the side that waited says of a Session that begins.
 type Terms struct {

@@ -73,7 +73,7 @@ func TestPatience(t *testing.T) {
 		with func(*carrier.Stream)
 		want time.Duration
 	}{
-		"slow":    {func(s *carrier.Stream) { s.Rate = 1 << 10 }, 9*time.Second + 128*time.Second},
+		"slow":    {func(s *carrier.Stream) { s.Rate = 1 << 10 }, deadBeats*DefaultBeat + 128*time.Second},
 		"lasting": {func(s *carrier.Stream) { s.Lasting = true }, 0},
 	} {
 		synctest.Test(t, func(t *testing.T) {

@@ -22,7 +22,7 @@ import (
 
 const (
 	// fastBeat finds a connection that died in silence within three seconds.
-	fastBeat = time.Second
+	fastBeat = 800 * time.Millisecond
 
 	// proofPatience is how long a connection may take to answer once the network has
 	// changed, or the machine was asleep: more than the longest round trip, and little
