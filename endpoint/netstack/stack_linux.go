@@ -132,7 +132,7 @@ func (s *Stack) configure() error {
 	moderate := tcpip.TCPModerateReceiveBufferOption(true)
 	send := tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: sendBuffer, Max: maxBuffer}
 	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: ReceiveBuffer, Max: maxBuffer}
-	congestion := tcpip.CongestionControlOption("cubic") // a drop takes less away than of reno, and it comes back sooner (RFC 9438)
+	congestion := tcpip.CongestionControlOption("reno") // gVisor's cubic takes a small window down to 0 packets, and nothing is sent any more
 	wait := tcpip.TCPTimeWaitTimeoutOption(timeWait)
 	syn := tcpip.TCPSynRetriesOption(cmp.Or(s.o.SYNRetries, synRetries))
 	rto := tcpip.TCPMaxRTOOption(maxRTO)
