@@ -82,7 +82,7 @@ func unwritable(err error) error {
 }
 
 // admission waits until some of want octets may be taken, and returns how many. So that
-// a large Write does not become many small frames it waits for a good part of the room.
+// a large Write does not become many small frames it waits for room for a burst.
 func (s *Session) admission(want int) (int, error) {
 	defer func() { s.blocked = false }()
 	for {
@@ -111,7 +111,7 @@ func (s *Session) room() (room, least int) {
 		return max(0, int(s.away)-int(held)), 1
 	}
 	limit := s.now.bound.Limit()
-	return max(0, limit-int(held)), max(1, limit/4)
+	return max(0, limit-int(held)), max(1, min(limit/4, s.now.bound.Burst()))
 }
 
 // await sees to it that the bound is asked again when room may have come by itself.

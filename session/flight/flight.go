@@ -15,7 +15,8 @@
 //   - At the start, and when the way has become faster, it doubles every round trip.
 //   - When it was made smaller and the delay stayed, the delay was not of our making:
 //     it is others' queue, or a longer way, or losses. Then it is taken as given.
-//   - After a pause it climbs at the rate that the way was seen to carry.
+//   - Octets go no faster than the way was seen to carry them and a quarter more, so
+//     that what a pause or a silence has let pile up does not overflow the way's buffer.
 //   - A silence is bridged: what is overdue is thought to have arrived behind a lost
 //     segment, so that the way does not run dry meanwhile. Rounds with silences are no
 //     evidence for a queue, unless many of them agree.
@@ -76,7 +77,7 @@ type Bound struct {
 
 	limit    float64 // octets
 	credit   float64 // octets beyond it, while acknowledgements are overdue
-	ramp     ramp
+	pace     pace
 	starting bool // the limit doubles
 
 	smoothed time.Duration
@@ -110,12 +111,10 @@ func (b *Bound) Sent(now time.Duration, n int) {
 		return
 	}
 	if b.sent == b.acked {
-		if r := b.rate.most(); !b.starting && r > 0 && now-b.ackedAt > max(b.smoothed/2, 2*burst) {
-			b.ramp = ramp{from: b.acked, at: now, rate: r * 5 / 4}
-		}
 		b.ackedAt, b.begun = now, now
 	}
-	b.climb(now)
+	b.pass(now)
+	b.pace.room -= float64(n)
 	b.sent += uint64(n)
 	b.round.most = max(b.round.most, b.sent-b.acked)
 	if b.sent-b.acked >= uint64(max(b.limit*7/8, b.limit-float64(b.Burst()))) {
@@ -139,7 +138,7 @@ func (b *Bound) Acked(now time.Duration, total uint64) {
 	if !ok {
 		return
 	}
-	b.climb(now)
+	b.pass(now)
 	b.trip(now, max(1, now-k.at))
 	if b.starting && b.round.full && now-k.at < b.base.least()*5/4+b.target() {
 		b.limit += float64(came)
@@ -169,19 +168,20 @@ func (b *Bound) trip(now, t time.Duration) {
 // Limit returns how many octets may be in flight.
 func (b *Bound) Limit() int {
 	limit := b.limit + b.credit
-	if b.ramp.rate > 0 {
-		limit = min(limit, b.ramp.limit)
+	if b.paceRate() > 0 {
+		limit = min(limit, float64(b.sent-b.acked)+max(0, b.pace.room))
 	}
 	return min(int(limit), b.o.Most)
 }
 
-// Overdue is to be called while the limit is reached. It may raise it: after a pause,
-// because so much has left again, and else since what is overdue has likely arrived behind
+// Overdue is to be called while the limit is reached. It may raise it: because it was
+// held back to keep the pace, and else since what is overdue has likely arrived behind
 // something that was lost. It returns after how long it is to be called again if no
 // acknowledgement comes before.
 func (b *Bound) Overdue(now time.Duration) time.Duration {
-	if b.climb(now); b.ramp.rate > 0 {
-		return burst
+	b.pass(now)
+	if b.paceRate() > 0 && float64(b.sent-b.acked) < b.limit-float64(b.Burst()) {
+		return max(burst/2, b.untilRoom())
 	}
 	again := max(burst, b.smoothed/16)
 	b.round.full = true

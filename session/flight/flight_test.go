@@ -96,20 +96,21 @@ func TestLeastOf(t *testing.T) {
 func TestOverdue(t *testing.T) {
 	b := New(Options{Most: 1 << 24})
 	now := steadily(b, 0, 2*time.Second)
-	before := b.Limit()
+	before := b.limit
 	for range 400 {
 		wait := b.Overdue(now)
-		if wait < burst {
+		if wait < burst/2 {
 			t.Fatalf("to be asked again after %v", wait)
 		}
 		now += wait
+		b.Sent(now, b.Limit()-int(b.sent-b.acked))
 	}
-	if after := b.Limit(); after != 2*before {
-		t.Errorf("after a long silence %d, want the double of %d", after, before)
+	if after := b.Limit(); after != int(2*before) {
+		t.Errorf("after a long silence %d, want the double of %.0f", after, before)
 	}
 	b.Acked(now, b.sent)
-	if after := b.Limit(); after > before*5/4 {
-		t.Errorf("after it %d, not about %d", after, before)
+	if after := b.limit + b.credit; after > before*5/4 {
+		t.Errorf("after it %.0f, not about %.0f", after, before)
 	}
 }
 
@@ -162,5 +163,29 @@ func BenchmarkSentAcked(b *testing.B) {
 		w.Sent(now, 1500)
 		w.Acked(now, w.sent-min(w.sent, 50000))
 		w.Limit()
+	}
+}
+
+// TestPace: after a pause what may be in flight does not go at once.
+func TestPace(t *testing.T) {
+	b := New(Options{Most: 1 << 24})
+	now := steadily(b, 0, 2*time.Second) + 60*time.Millisecond
+	b.Acked(now, b.sent)
+	now += 10 * time.Second
+	start, rate := now, b.Rate()
+	for sent := 0; sent < 100_000; {
+		wait := b.Overdue(now)
+		n := b.Limit() - int(b.sent-b.acked)
+		if n > 0 {
+			b.Sent(now, n)
+		}
+		sent += n
+		if most := rate*(now-start+lump).Seconds()*paceGain + 2*frame; float64(sent) > most {
+			t.Fatalf("%d octets within %v, at %.0f octets per second", sent, now-start, rate)
+		}
+		now += wait
+	}
+	if took := now - start; took > seconds(100_000/rate)+lump {
+		t.Errorf("100,000 octets take %v", took)
 	}
 }

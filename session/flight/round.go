@@ -65,6 +65,12 @@ type origin struct {
 	mean  time.Duration
 }
 
+// seen returns what round r saw: the delay, and the octets in flight that went with it,
+// which by Little's law are fewer than the limit where that was not reached all the time.
+func (b *Bound) seen(r round) origin {
+	return origin{min(b.limit, r.rate*r.mean().Seconds()), r.mean()}
+}
+
 // A given is delay that was found not to be of our making: that of rounds, at least.
 type given struct {
 	mean  time.Duration // 0: there is none
@@ -119,9 +125,8 @@ func (b *Bound) conclude(now time.Duration, r round) (settle bool) {
 		}
 	}
 	switch {
-	case !r.full && (q <= target || float64(r.most) < b.limit/2):
-		// There was not more to send. Where there was, and q stands, the carrier's buffers
-		// are full, and the limit is too large to be reached.
+	case !r.full && (q <= target || r.rate < b.rate.most()*3/4):
+		// There was not more to send, or the queue is others'.
 		b.growths = 0
 		return false
 	case b.starting:
@@ -129,25 +134,36 @@ func (b *Bound) conclude(now time.Duration, r round) (settle bool) {
 			return false
 		}
 		if r.rate >= r.before*5/4 {
-			// The carrier doubles as well, and is behind.
-			b.limit *= 2
+			if r.full {
+				// The carrier doubles as well, and is behind.
+				b.limit *= 2
+			}
 			return false
 		}
 		b.starting = false
-		b.limit = min(b.limit, r.rate*(trip-q+target).Seconds())
+		fits := r.rate * (trip - q + target).Seconds()
+		if !r.full {
+			fits = max(fits, float64(r.most), first) // it may carry more than there was
+		}
+		b.limit = min(b.limit, fits)
 		return true
 	case q > target && holes:
 		b.growths = 0
 		return true
 	case q > target:
 		b.growths = 0
+		if !r.full {
+			// The limit is too large to be reached: the carrier's buffers are full, or who
+			// sends has a window of his own.
+			b.limit = min(b.limit, max(float64(r.most), b.rate.most()*(trip-q+target).Seconds()))
+		}
 		if b.origin.limit == 0 {
-			b.origin = origin{b.limit, r.mean()}
+			b.origin = b.seen(r)
 		}
 		b.limit *= 1 - min(0.9, float64(q-target)/float64(trip))
 		return true
-	case now-b.restful > max(b.unrest(), 20*b.smoothed):
-		b.drained, b.origin = b.limit, origin{b.limit, r.mean()}
+	case now-b.restful > max(b.unrest(), 20*b.base.least()):
+		b.drained, b.origin = b.limit, b.seen(r)
 		b.limit *= max(0.5, 0.75*float64(b.base.least())/float64(r.least))
 		return true
 	}
@@ -205,7 +221,7 @@ func (b *Bound) judge(r round) {
 	case r.mean() < (o.mean+expected)/2:
 		b.given = given{}
 	case r.mean() > o.mean*5/4:
-		b.origin = origin{b.limit, r.mean()} // it grows yet
+		b.origin = b.seen(r) // it grows yet
 	default:
 		b.given = given{r.mean(), b.given.times + 1}
 		b.limit = max(b.limit, o.limit)

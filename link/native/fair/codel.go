@@ -14,9 +14,11 @@ const (
 	// from inside a tunnel come in bunches.
 	Target = 25 * time.Millisecond
 
-	// interval is how long it may be longer: a round trip of most connections over the
-	// internet (section 4.2 of RFC 8289).
-	interval = 100 * time.Millisecond
+	// interval is how long it may be longer: twice the round trip of most connections over
+	// the internet (section 4.2 of RFC 8289), since the carrier's own queue and pace are
+	// part of those inside a tunnel. Half of that signals again before the first signal
+	// has had its effect.
+	interval = 200 * time.Millisecond
 
 	// spared is how many of a flow's largest packets never stand: TCP keeps two in
 	// flight, however often it is told (RFC 5681, section 3.1). RFC 8289 spares one.
