@@ -347,7 +347,7 @@ func (l *Link) fits(p tunnel.Packet) bool {
 	return len(p.Data) <= l.caps.MTU || p.GSO.Type != tunnel.GSONone && len(p.Data) <= tunnel.MaxPacket
 }
 
-// fail keeps the first cause of the link's end and returns it. A protocol
+// fail keeps the first cause of the link's end, or what the peer says of it, and returns it. A protocol
 // error of the peer's is told to the peer.
 func (l *Link) fail(err error) error {
 	select {
@@ -360,8 +360,21 @@ func (l *Link) fail(err error) error {
 		if errors.As(err, &ours) && !ours.Remote {
 			l.farewell(frameError, ours.Code, ours.Text)
 		}
+	} else if said(err) {
+		// A peer that ends the link closes the Stream after its word, so that a write may
+		// have failed before that was read.
+		if cause := l.cause.Load(); *cause != net.ErrClosed && !said(*cause) {
+			l.cause.CompareAndSwap(cause, &err)
+		}
 	}
 	return *l.cause.Load()
+}
+
+// said reports whether err is the peer's word.
+func said(err error) bool {
+	var closed *ClosedError
+	var broken *ProtocolError
+	return errors.As(err, &closed) || errors.As(err, &broken) && broken.Remote
 }
 
 // Close ends the link in good order: the peer is told, the stream closed.
