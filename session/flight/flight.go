@@ -79,6 +79,7 @@ type Bound struct {
 	credit   float64 // octets beyond it, while acknowledgements are overdue
 	pace     pace
 	starting bool // the limit doubles
+	started  bool // it has done so for the first time
 
 	smoothed time.Duration
 	base     leastOf // the least round trip of late: that of the empty way

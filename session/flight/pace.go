@@ -15,6 +15,9 @@ const (
 	// find out that it has become faster.
 	paceGain = 1.25
 
+	// startGain is the same while the limit doubles again.
+	startGain = 2.5
+
 	// lump is what may go at once, as time: timers and acknowledgements are as late as that.
 	lump = 2 * burst
 )
@@ -22,8 +25,13 @@ const (
 // paceRate returns how fast octets may go, in octets per second; 0: as they like, because
 // it is not known yet what the way carries, or it is so short that timers are too coarse.
 func (b *Bound) paceRate() float64 {
-	if b.starting || b.base.least() <= 2*lump {
+	switch {
+	case b.base.least() <= 2*lump:
 		return 0
+	case b.starting && !b.started:
+		return 0
+	case b.starting:
+		return b.rate.most() * startGain
 	}
 	return b.rate.most() * paceGain
 }

@@ -140,7 +140,7 @@ func (b *Bound) conclude(now time.Duration, r round) (settle bool) {
 			}
 			return false
 		}
-		b.starting = false
+		b.starting, b.started = false, true
 		fits := r.rate * (trip - q + target).Seconds()
 		if !r.full {
 			fits = max(fits, float64(r.most), first) // it may carry more than there was
