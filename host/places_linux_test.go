@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -119,6 +120,35 @@ func cable(t *testing.T, a *place, aName string, aAddrs []netip.Prefix, b *place
 		}
 		must(netlink.LinkSetNsFd(linkNamed(t, end.now), end.at.ns))
 		end.at.do(up)
+	}
+	// The kernel gives both their addresses of the link when it sees that they are connected.
+	must(furnished(aName, a))
+	must(furnished(bName, b))
+}
+
+// furnished waits until the machine's device has all that the kernel gives it by itself.
+func furnished(name string, at *place) error {
+	has := func() error {
+		link, err := netlink.LinkByName(name)
+		if err != nil {
+			return err
+		}
+		addrs, err := netlink.AddrList(link, netlink.FAMILY_V6)
+		if err != nil || slices.ContainsFunc(addrs, func(a netlink.Addr) bool { return a.IP.IsLinkLocalUnicast() }) {
+			return err
+		}
+		return fmt.Errorf("%s has no address of the link", name)
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		var err error
+		if at == nil {
+			err = has()
+		} else {
+			err = at.try(has)
+		}
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
 	}
 }
 
