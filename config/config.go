@@ -125,7 +125,7 @@ type Up struct {
 	Command     []string   // what runs in its own network, of `bodkin exec`
 
 	Grace        time.Duration // how long the far side is asked to hold the tunnel while the connection is lost
-	Congestion   string        // of sockets of our own: "" for BBR where there is, "system", or the kernel's name of one
+	Congestion   string        // of sockets of our own: "" for what fits the way, "system", or the kernel's name of one
 	Fast         bool          // find a silently dead connection sooner
 	Stand        bool          // dial again even when the far side has ended the tunnel
 	Once         bool          // do not dial again when the connection is lost

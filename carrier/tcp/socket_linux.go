@@ -2,7 +2,6 @@ package tcp
 
 import (
 	"net"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -14,9 +13,10 @@ import (
 )
 
 // SocketOf returns what tells of a connection, which stays the caller's; nil if it is not
-// one of TCP. Its Path costs one system call and allocates nothing; of a connection that
+// one of TCP. If no Congestion was chosen for it, whoever asks for its Path also has that
+// fit the way. Its Path costs one system call and allocates nothing; of a connection that
 // is closed it is the zero Path. It may be called from several goroutines.
-func SocketOf(c net.Conn) carrier.Socket {
+func SocketOf(c net.Conn, chosen Congestion) carrier.Socket {
 	conn, ok := c.(*net.TCPConn)
 	if !ok {
 		return nil
@@ -25,22 +25,20 @@ func SocketOf(c net.Conn) carrier.Socket {
 	if err != nil {
 		return nil
 	}
-	s := &socket{raw: raw}
+	s := &socket{raw: raw, loss: loss{watched: chosen == ""}}
 	s.read = s.readInfo
-	raw.Control(func(fd uintptr) {
-		name, err := unix.GetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION)
-		s.paced = err == nil && strings.HasPrefix(name, bbr)
-	})
+	raw.Control(func(fd uintptr) { s.control(int(fd)) })
 	return s
 }
 
 // A socket is the carrier.Socket of a TCP connection.
 type socket struct {
-	raw   syscall.RawConn
-	read  func(fd uintptr) // readInfo
-	paced bool
+	raw  syscall.RawConn
+	read func(fd uintptr) // readInfo
 
 	mu    sync.Mutex
+	paced bool
+	loss  loss
 	info  unix.TCPInfo // what readInfo found
 	known bool         // ... if it did
 }
@@ -70,5 +68,7 @@ func (s *socket) readInfo(fd uintptr) {
 	size := uint32(unsafe.Sizeof(s.info))
 	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.IPPROTO_TCP, unix.TCP_INFO,
 		uintptr(unsafe.Pointer(&s.info)), uintptr(unsafe.Pointer(&size)), 0)
-	s.known = errno == 0
+	if s.known = errno == 0; s.known {
+		s.adapt(int(fd))
+	}
 }

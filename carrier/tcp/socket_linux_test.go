@@ -2,6 +2,7 @@ package tcp
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -86,7 +87,7 @@ func TestCongestion(t *testing.T) {
 		wish Congestion
 		want string
 	}{
-		{"", "bbr"},
+		{"", "cubic"},
 		{System, usual},
 		{"reno", "reno"},
 	} {
@@ -160,7 +161,7 @@ func TestPath(t *testing.T) {
 	}
 	exchange(t, near, far)
 	p := near.Socket.Path()
-	if p.RoundTrip <= 0 || p.RoundTrip > time.Second || p.LeastRoundTrip <= 0 || p.LeastRoundTrip > p.RoundTrip || p.Unsent != 0 || p.Lost != 0 || !p.Paced {
+	if p.RoundTrip <= 0 || p.RoundTrip > time.Second || p.LeastRoundTrip <= 0 || p.LeastRoundTrip > p.RoundTrip || p.Unsent != 0 || p.Lost != 0 || p.Paced {
 		t.Errorf("after an exchange: %+v", p)
 	}
 
@@ -183,24 +184,77 @@ func TestPath(t *testing.T) {
 		t.Fatal(err)
 	}
 	exchange(t, near, far)
-	raw, _ := far.ReadWriteCloser.(conn).SyscallConn()
-	raw.Control(func(fd uintptr) {
-		drop := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0}}
-		err = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &drop[0]})
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	near.Write([]byte("lost"))
-	for late := time.Now().Add(5 * time.Second); near.Socket.Path().Lost == 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(late) {
-			t.Fatalf("nothing was sent again: %+v", near.Socket.Path())
-		}
-	}
+	lose(t, near, far)
 
 	near.Close()
 	if p := near.Socket.Path(); p != (carrier.Path{}) {
 		t.Errorf("of a closed connection: %+v", p)
+	}
+}
+
+// lose has the peer's socket drop an octet that is written until it is sent again.
+func lose(t *testing.T, near, far carrier.Stream) {
+	t.Helper()
+	raw, _ := far.ReadWriteCloser.(conn).SyscallConn()
+	filter := func(option int, program *unix.SockFprog) {
+		var err error
+		raw.Control(func(fd uintptr) { err = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, option, program) })
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	drop := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0}}
+	program := &unix.SockFprog{Len: 1, Filter: &drop[0]}
+	filter(unix.SO_ATTACH_FILTER, program)
+	defer filter(unix.SO_DETACH_FILTER, program)
+	before := near.Socket.Path().Lost
+	near.Write([]byte{1})
+	for late := time.Now().Add(30 * time.Second); near.Socket.Path().Lost == before; time.Sleep(time.Millisecond) {
+		if time.Now().After(late) {
+			t.Fatalf("nothing was sent again: %+v", near.Socket.Path())
+		}
+	}
+}
+
+// TestLossWithoutQueue: where segments are lost though nothing waits, BBR takes over; but
+// not what was chosen.
+func TestLossWithoutQueue(t *testing.T) {
+	for wish, want := range map[Congestion]string{"": "bbr", "cubic": "cubic"} {
+		near, far, err := pair(t, wish)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name := congestionOf(t, near); name != "cubic" {
+			t.Errorf("%q: before any loss it is %s", wish, name)
+		}
+		for range enough {
+			lose(t, near, far)
+			if _, err := io.ReadFull(far, make([]byte, 1)); err != nil { // what was sent again
+				t.Fatal(err)
+			}
+		}
+		near.Socket.Path()
+		if name := congestionOf(t, near); name != want {
+			t.Errorf("%q: after %d losses it is %s, want %s", wish, enough, name, want)
+		}
+		if paced := near.Socket.Path().Paced; paced != (want == "bbr") {
+			t.Errorf("%q: paced: %v", wish, paced)
+		}
+	}
+}
+
+// TestLossesOfAQueue: what a full buffer drops is no reason.
+func TestLossesOfAQueue(t *testing.T) {
+	l := loss{watched: true}
+	for i := range uint32(100) {
+		if l.seen(&unix.TCPInfo{Total_retrans: i, Rtt: 100_000, Min_rtt: 50_000}) {
+			t.Fatal("losses of a queue count")
+		}
+	}
+	for i := range uint32(enough) {
+		if l.seen(&unix.TCPInfo{Total_retrans: 100 + i, Rtt: 60_000, Min_rtt: 50_000}) != (i == enough-1) {
+			t.Errorf("after %d: %+v", i+1, l)
+		}
 	}
 }
 
@@ -233,7 +287,7 @@ func TestSocketOfOthers(t *testing.T) {
 	a, b := net.Pipe()
 	defer a.Close()
 	defer b.Close()
-	if s := SocketOf(a); s != nil {
+	if s := SocketOf(a, ""); s != nil {
 		t.Errorf("a pipe has %v", s)
 	}
 }

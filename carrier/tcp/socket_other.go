@@ -9,4 +9,4 @@ import (
 )
 
 // SocketOf returns nil: this system tells nothing that we know to read.
-func SocketOf(net.Conn) carrier.Socket { return nil }
+func SocketOf(net.Conn, Congestion) carrier.Socket { return nil }

@@ -23,8 +23,9 @@ var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interv
 type Control func(network, address string, raw syscall.RawConn) error
 
 // A Congestion is the congestion control of a socket by the kernel's name for it (tcp(7),
-// TCP_CONGESTION), such as "cubic". The zero value is BBR where the kernel has it and
-// lets us, and the system's own elsewhere. It rules what this side sends.
+// TCP_CONGESTION), such as "cubic". The zero value is one that goes by loss until segments
+// are lost without a queue, and BBR from then on, as far as the kernel has them and lets
+// us. It rules what this side sends.
 type Congestion string
 
 // System leaves a socket the congestion control that the system, or the route, has for
@@ -61,11 +62,14 @@ func (d Dialer) Dial(ctx context.Context, address string) (carrier.Stream, error
 	if err != nil {
 		return carrier.Stream{}, fmt.Errorf("tcp: %w", err)
 	}
-	return newStream(c.(*net.TCPConn)), nil
+	return newStream(c.(*net.TCPConn), d.Congestion), nil
 }
 
 // A Listener accepts connections.
-type Listener struct{ l *net.TCPListener }
+type Listener struct {
+	l          *net.TCPListener
+	congestion Congestion
+}
 
 // A ListenConfig says how to listen. The zero value is ready for use.
 type ListenConfig struct {
@@ -86,7 +90,7 @@ func (c ListenConfig) Listen(ctx context.Context, address string) (*Listener, er
 	if err != nil {
 		return nil, fmt.Errorf("tcp: %w", err)
 	}
-	return &Listener{l.(*net.TCPListener)}, nil
+	return &Listener{l.(*net.TCPListener), c.Congestion}, nil
 }
 
 // Accept waits for the next connection. After Close it returns net.ErrClosed.
@@ -95,7 +99,7 @@ func (l *Listener) Accept() (carrier.Stream, error) {
 	if err != nil {
 		return carrier.Stream{}, fmt.Errorf("tcp: %w", err)
 	}
-	return newStream(c), nil
+	return newStream(c, l.congestion), nil
 }
 
 // Addr returns where it listens.
@@ -108,8 +112,8 @@ func (l *Listener) Close() error { return l.l.Close() }
 type conn struct{ *net.TCPConn }
 
 // newStream takes over c. TCP_NODELAY is net's default.
-func newStream(c *net.TCPConn) carrier.Stream {
-	return carrier.Stream{ReadWriteCloser: conn{c}, Socket: SocketOf(c)}
+func newStream(c *net.TCPConn, chosen Congestion) carrier.Stream {
+	return carrier.Stream{ReadWriteCloser: conn{c}, Socket: SocketOf(c, chosen)}
 }
 
 // WriteBuffers writes the buffers with as few system calls as writev(2) allows.

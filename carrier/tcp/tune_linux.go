@@ -15,30 +15,27 @@ import (
 // packet can still overtake a large one.
 const maxUnsent = 128 << 10
 
-// bbr is what is chosen where nothing is said. A tunnel is one connection for all that
-// is inside: where each lost packet halves its rate, one percent of loss leaves 3 of 100
-// Mbit/s. BBR goes by the rate that arrives (draft-cardwell-iccrg-bbr-congestion-control),
-// keeps 82 of them, and fills no queue on purpose.
-const bbr = "bbr"
-
-// tune sets up a socket, or for a listening one those that it will accept. Without a
-// choice the congestion control is BBR where this process may have it: the kernel has to
-// know it, and unless net.ipv4.tcp_allowed_congestion_control lists it, only a process
-// with CAP_NET_ADMIN may choose it.
+// tune sets up a socket, or for a listening one those that it will accept. A process
+// without CAP_NET_ADMIN may choose what net.ipv4.tcp_allowed_congestion_control lists.
 func tune(raw syscall.RawConn, c Congestion) error {
-	name := string(c)
-	if c == "" {
-		name = bbr
-	}
 	var result error
 	err := raw.Control(func(fd uintptr) {
 		unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, maxUnsent)
-		if c != System {
-			result = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, name)
+		switch c {
+		case System:
+		case "":
+			begin(int(fd))
+		default:
+			result = choose(int(fd), string(c))
 		}
 	})
-	if err != nil || result == nil || c == "" {
+	if err != nil || result == nil {
 		return err
 	}
-	return fmt.Errorf("tcp: congestion control %q: %w", name, result)
+	return fmt.Errorf("tcp: congestion control %q: %w", c, result)
+}
+
+// choose has a socket use the congestion control of this name.
+func choose(fd int, name string) error {
+	return unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, name)
 }

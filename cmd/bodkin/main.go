@@ -13,8 +13,11 @@
 //	up.go, layers.go       the near side, layer by layer
 //	login.go               the far side reached by ssh
 //	inside.go, identity.go and by anything else, with TLS inside
+//	comeback.go            the connection below it lost, and made again
 //	far.go, farcommand.go,
 //	farinside.go           the far side
+//	farsession.go,
+//	farlisten.go, held.go  its sessions, and those that it holds
 //	pipe.go                the way to it, alone
 //	control.go             status and down: a running tunnel answers
 //	proxy.go, enclosed.go  this side without root: a proxy, a command's own network
@@ -25,6 +28,9 @@
 //
 //	serve/                 the server, on one port, for all clients
 //	farside/               what a far half and a server have in common
+//	keeper/                a far half that outlives its connection
+//	alert/                 when the network changed, or the machine slept
+//	passing/               messages with open files, from process to process
 //	enclosure/             a command whose only network is a tunnel
 //	profile/, service/     command lines with names, and units that run them
 //	standin/               in the place of pppd and slirp: ppp, slirp

@@ -46,7 +46,7 @@ func (r *request) farFlags(cmd *cobra.Command) {
 	f.StringArrayVar(&r.forward, "forward", nil, "let the kernel of a `SIDE` with tun, near or far, pass packets on between the tunnel and its networks")
 	f.StringArrayVar(&r.masquerade, "masquerade", nil, "the same, under that `SIDE`'s own address")
 	f.DurationVar(&r.Grace, "grace", config.Grace, "how long the far side is to hold the tunnel, with all connections in it, while the connection is lost; 0: it ends with it")
-	f.StringVar(&r.Congestion, "congestion", "", "the `NAME` of the congestion control of bodkin's own sockets, or system (default bbr where the kernel has it)")
+	f.StringVar(&r.Congestion, "congestion", "", "the `NAME` of the congestion control of bodkin's own sockets, or system (default cubic, and bbr once packets are lost without a queue)")
 	f.BoolVar(&r.Fast, "fast", false, "find a connection that died in silence within 3 seconds instead of 10")
 	f.BoolVar(&r.Once, "once", false, "do not dial again when the connection is lost")
 	f.BoolVar(&r.Stand, "stand", false, "dial again even when the far side has ended the tunnel")

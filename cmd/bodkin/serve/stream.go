@@ -19,7 +19,7 @@ func socketOf(c *front.Conn) carrier.Socket {
 	if a := addressOf(c.RemoteAddr()); !a.IsValid() || a.IsLoopback() {
 		return nil
 	}
-	return tcp.SocketOf(c.Conn)
+	return tcp.SocketOf(c.Conn, "")
 }
 
 type conn struct{ net.Conn }
