@@ -89,6 +89,7 @@ func TestCongestion(t *testing.T) {
 	}{
 		{"", "cubic"},
 		{System, usual},
+		{Unwatched, "bbr"},
 		{"reno", "reno"},
 	} {
 		near, far, err := pair(t, c.wish)

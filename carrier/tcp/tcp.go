@@ -32,6 +32,11 @@ type Congestion string
 // all.
 const System Congestion = "system"
 
+// Unwatched is for a socket that another program gets, so that nobody asks for its Path:
+// BBR from the beginning, where the kernel has it and lets us, since a way that loses
+// segments is so much slower without.
+const Unwatched Congestion = "unwatched"
+
 // Control sets up a socket as those are that Dial and Listen make: a Control for
 // listeners and dialers of others, which do not use Multipath TCP. It does not mind sockets that are not TCP's, unless c
 // has a name.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -70,8 +71,9 @@ func (n *near) login(ctx context.Context, remote string, terminal bool) error {
 
 // dialOutside connects a socket whose packets stay outside the tunnel.
 func (n *near) dialOutside(ctx context.Context, network, address string) (*os.File, error) {
+	congestion := cmp.Or(tcp.Congestion(n.config.Congestion), tcp.Unwatched) // it will be ssh's
 	d := net.Dialer{Control: func(network, address string, raw syscall.RawConn) error {
-		if err := tcp.Congestion(n.config.Congestion).Control(network, address, raw); err != nil {
+		if err := congestion.Control(network, address, raw); err != nil {
 			return err
 		}
 		return n.privileged.Control(network, address, raw)
