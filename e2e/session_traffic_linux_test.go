@@ -325,10 +325,10 @@ type counted struct {
 	conns   []net.Conn
 	far     net.PacketConn
 
-	mu         sync.Mutex
-	sent, back int
-	there      map[uint64]int
-	here       map[uint64]int
+	mu    sync.Mutex
+	sent  int
+	there map[uint64]int
+	here  map[uint64]int
 }
 
 // countEvery is how often a datagram goes out.

@@ -34,7 +34,6 @@ type Cut struct {
 
 // A Cutter relays TCP connections, each until its own Cut.
 type Cutter struct {
-	next     func() Cut
 	services *services
 }
 

@@ -151,7 +151,7 @@ func TestStoodStill(t *testing.T) {
 			if len(lost) > 0 {
 				t.Fatal("given up without a question")
 			}
-			time.Sleep(2)
+			time.Sleep(2 * time.Nanosecond)
 			synctest.Wait()
 			if alive != (len(lost) == 0) {
 				t.Errorf("alive %v, and %d losses after %v", alive, len(lost), time.Since(start))

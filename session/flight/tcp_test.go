@@ -365,17 +365,16 @@ func (c *cubic) loss(*tcp) {
 
 // bbr is BBR version 1, roughly.
 type bbr struct {
-	rates     [10]float64
-	roundEnd  int
-	rounds    int
-	full      float64
-	stuck     int
-	mode      int // startup, drain, probe
-	cycle     int
-	cycleAt   time.Duration
-	least     time.Duration
-	mss       int
-	roundSeen bool
+	rates    [10]float64
+	roundEnd int
+	rounds   int
+	full     float64
+	stuck    int
+	mode     int // startup, drain, probe
+	cycle    int
+	cycleAt  time.Duration
+	least    time.Duration
+	mss      int
 }
 
 func (b *bbr) rate() (r float64) {

@@ -34,9 +34,8 @@ type way struct {
 	from    time.Duration                     // measured from; 0: 2 s
 
 	least   float64       // of the way's rate that must be used
-	median  time.Duration // wait of an octet at most; 0: as long as it likes
-	p95     time.Duration
-	unbound float64 // of what a sender without a bound gets at least
+	p95     time.Duration // wait of an octet at most; 0: as long as it likes
+	unbound float64       // of what a sender without a bound gets at least
 }
 
 // A result is what was measured.
