@@ -41,7 +41,9 @@ func TestDirtyLogins(t *testing.T) {
 		ports []uint16
 	}{
 		{"from far away", lab.Chaos{Up: lab.Faults{Delay: 20 * time.Millisecond}, Down: lab.Faults{Delay: 20 * time.Millisecond}}, "34 octets escaped, 88 %", telnetdPorts[:]},
-		{"one octet per write", lab.Chaos{Up: octets, Down: octets}, "34 octets escaped, 88 %", telnetdPorts[:]},
+		{"one octet per write", lab.Chaos{Up: octets, Down: octets}, "34 octets escaped, 88 %", telnetdPorts[:1]},
+		// Where CR and NUL come apart, busybox' telnetd types the NUL: into the password.
+		{"one octet per write, back", lab.Chaos{Down: octets}, "34 octets escaped, 88 %", telnetdPorts[1:]},
 		{"a banner of 64 KiB", lab.Chaos{Down: lab.Faults{Prefix: chatter(64 << 10)}}, "34 octets escaped, 88 %", telnetdPorts[:]},
 		{"CR and LF mapped", lab.Chaos{Up: lines, Down: lines}, "34 octets escaped, 88 %", telnetdPorts[:]},
 		// Without IAC no telnet is left, and this one of them does without.

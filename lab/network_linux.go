@@ -232,6 +232,11 @@ func (m *Machine) addAddresses(device string, addrs []netip.Prefix, valid int) e
 		if err := m.netlink.AddrAdd(link, addr); err != nil {
 			return fmt.Errorf("lab: %s: adding %v to %s: %w", m.Name, p, device, err)
 		}
+		if p.Addr().Is6() {
+			if err := m.awaitAddr(context.Background(), p.Addr()); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

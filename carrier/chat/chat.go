@@ -26,8 +26,8 @@
 //
 //	tap.go         reading and writing with a limit of time
 //
-// Time decides nothing but when to give up: there is no pause here but those that a
-// script asks for.
+// Time decides nothing but when to give up, and when a question for a secret stands:
+// there is no other pause here but those that a script asks for.
 package chat
 
 import (

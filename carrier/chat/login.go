@@ -102,8 +102,8 @@ func (l *login) untilShell(ctx context.Context, open bool) error {
 		if l.screen.ended && p != shellPrompt { // fish ends its prompt with a CR
 			p = noPrompt
 		}
-		if l.again(p) {
-			if more, err := l.goesOn(ctx); err != nil {
+		if wait := l.standing(p); wait > 0 {
+			if more, err := l.goesOn(ctx, wait); err != nil {
 				return err
 			} else if more {
 				continue
@@ -133,8 +133,24 @@ func (l *login) untilShell(ctx context.Context, open bool) error {
 }
 
 // stays is how long a question stands before it is one that the host asks again. It costs
-// those a moment whose password was wrong.
-const stays = time.Second
+// those a moment whose password was wrong. settles is how long one for a secret stands
+// before it is answered: many a program prints it first, and then turns echo off and
+// forgets what was typed before (TCSAFLUSH in termios(3)), which no octet tells of.
+const (
+	stays   = time.Second
+	settles = 100 * time.Millisecond
+)
+
+// standing is how long a prompt has to stand before it counts.
+func (l *login) standing(p prompt) time.Duration {
+	switch {
+	case l.again(p):
+		return stays
+	case p == secretAsked, p == codeAsked:
+		return settles
+	}
+	return 0
+}
 
 // again reports whether a question had its answer.
 func (l *login) again(p prompt) bool {
@@ -147,11 +163,11 @@ func (l *login) again(p prompt) bool {
 	return false
 }
 
-// goesOn reports whether more comes after what looks like a question, in place of waiting
-// for an answer as a question does: a message of the day may have one in it, where the
-// way stopped for a moment. What comes is on the screen then.
-func (l *login) goesOn(ctx context.Context) (bool, error) {
-	octets, err := l.in.next(ctx, stays)
+// goesOn reports whether more comes within d after what looks like a question, in place
+// of waiting for an answer as a question does: a message of the day may have one in it,
+// where the way stopped for a moment. What comes is on the screen then.
+func (l *login) goesOn(ctx context.Context, d time.Duration) (bool, error) {
+	octets, err := l.in.next(ctx, d)
 	l.rest = octets
 	l.came += len(octets)
 	switch {

@@ -294,3 +294,34 @@ func TestPrompts(t *testing.T) {
 		}
 	}
 }
+
+// A host prints its question, and only then turns echo off and forgets what was typed:
+// the answer comes after a moment.
+func TestLoginLetsTheQuestionSettle(t *testing.T) {
+	near, far := pipe(1 << 10)
+	defer far.Close()
+	done := make(chan error, 1)
+	go func() {
+		_, err := Login(t.Context(), carrier.Stream{ReadWriteCloser: near}, LoginOptions{User: "me", Secret: new(knows).secret})
+		done <- err
+	}()
+	hears := func(want string) {
+		t.Helper()
+		got := make([]byte, len(want))
+		if n, err := io.ReadFull(far, got); err != nil || string(got) != want {
+			t.Fatalf("heard %q, %v; want %q", got[:n], err, want)
+		}
+	}
+	io.WriteString(far, "login: ")
+	hears("me\r")
+	asked := time.Now()
+	io.WriteString(far, "Password: ")
+	hears("pw\r")
+	if after := time.Since(asked); after < settles {
+		t.Errorf("the password came %v after the question, want %v at least", after, settles)
+	}
+	io.WriteString(far, "\r\n$ ")
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
