@@ -44,9 +44,9 @@ const (
 const transferPatience = 2 * time.Minute
 
 // wholeWithin is how long the last octets of a transfer may take once all is well again:
-// the longest that Linux's TCP waits before it sends anew (TCP_RTO_MAX), and then some.
-// Mostly it is a second or two; after an outage of a minute one of eight was seen to take 112 s.
-const wholeWithin = 150 * time.Second
+// what lies in buffers on the way has to come, but nobody waits for a timer that the
+// outage has doubled to a minute and more.
+const wholeWithin = 30 * time.Second
 
 // transferBuffer is what the kernel holds of a transfer at either end.
 const transferBuffer = 128 << 10

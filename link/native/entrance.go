@@ -29,9 +29,11 @@ const (
 	// takes to empty all of it.
 	crowdWait = fair.Target
 
-	// awayAfter is how long a write takes before the Stream is held to be away. A packet
-	// is not to be blamed for waiting longer.
+	// awayAfter and awayTimes are how much longer than usual a write takes before the
+	// Stream is held to have been away. A packet that waited meanwhile is not to be
+	// blamed for it.
 	awayAfter = time.Second
+	awayTimes = 8
 )
 
 // An entrance is what packets wait in. It is locked before Link.sending where both are.
@@ -43,7 +45,7 @@ type entrance struct {
 	// For a Stream that is a Meter, else nil.
 	queue    *fair.Queue
 	carrying bool          // what left the queue last may not have reached the Stream
-	away     time.Duration // how long the Stream has been away in all
+	usual    float64       // what a write from the queue takes, smoothed, ns per octet
 	filled   chan struct{} // to carry: there is something in the queue
 	emptied  chan struct{} // to WritePackets: there is less
 	late     *time.Timer   // to WritePackets: it has waited enough
@@ -211,17 +213,28 @@ func (l *Link) carryBurst() bool {
 	l.sending.Lock()
 	err := l.send(nil, p)
 	l.sending.Unlock()
-	if took := time.Since(began); took > awayAfter {
+	if e.wasAway(time.Since(began), p) {
 		e.Lock()
-		e.away += took - awayAfter
+		e.queue.Excuse()
 		e.Unlock()
 	}
 	return err == nil
 }
 
-// clock is the time since the link opened without that in which the Stream was away. Its
-// reader holds l.entrance.
-func (l *Link) clock() time.Duration { return time.Since(l.opened) - l.entrance.away }
+// wasAway notes how long a write of p took, and reports whether that is because the Stream
+// was away. Only carryBurst calls it.
+func (e *entrance) wasAway(took time.Duration, p []tunnel.Packet) bool {
+	octets := 0.0
+	for i := range p {
+		octets += float64(len(p[i].Data))
+	}
+	limit := awayAfter + time.Duration(awayTimes*e.usual*octets)
+	e.usual += (float64(min(took, limit))/octets - e.usual) / 8
+	return took > limit
+}
+
+// clock is the time since the link opened.
+func (l *Link) clock() time.Duration { return time.Since(l.opened) }
 
 // changed notes the counts of the queue.
 func (e *entrance) changed() {

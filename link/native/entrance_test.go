@@ -46,7 +46,10 @@ func (w *way) move() {
 	for b := range w.queue {
 		for len(b) > 0 {
 			n := min(len(b), 1514)
-			time.Sleep(time.Duration(n) * time.Second / time.Duration(w.rate))
+			w.mu.Lock()
+			rate := w.rate
+			w.mu.Unlock()
+			time.Sleep(time.Duration(n) * time.Second / time.Duration(rate))
 			w.mu.Lock()
 			for w.stands && !w.closed {
 				w.room.Wait()
@@ -81,6 +84,13 @@ func (w *way) Write(b []byte) (int, error) {
 	w.wrote++
 	w.queue <- bytes.Clone(b)
 	return len(b), nil
+}
+
+// slow has the wire carry so many octets per second.
+func (w *way) slow(rate int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.rate = rate
 }
 
 // stand has the wire stand still, or go on.
@@ -317,8 +327,8 @@ func TestAwayAndBack(t *testing.T) {
 		c, w, end := throughWay(t, func(tunnel.Packet) { count.Add(1) })
 		defer end()
 		w.stand(true)
-		const packets = 1000
-		for range packets {
+		const packets, atOnce = 1000, 200
+		for i := range packets {
 			began := time.Now()
 			if err := c.WritePackets([]tunnel.Packet{segment(1000, 1400)}); err != nil {
 				t.Fatal(err)
@@ -326,15 +336,36 @@ func TestAwayAndBack(t *testing.T) {
 			if time.Since(began) > 0 {
 				t.Fatal("WritePackets waited")
 			}
-			time.Sleep(300 * time.Millisecond)
+			if i > atOnce {
+				time.Sleep(300 * time.Millisecond)
+			}
 		}
 		if s := c.Stats(); s.DroppedQueue > 0 || s.QueuedPackets < packets-20 {
 			t.Errorf("meanwhile %+v", s)
 		}
 		w.stand(false)
 		time.Sleep(5 * time.Second)
-		if count.Load() < packets-20 {
-			t.Errorf("%d packets came; %+v", count.Load(), c.Stats())
+		if s := c.Stats(); s.DroppedQueue > 0 {
+			t.Errorf("%d packets came; %+v", count.Load(), s)
+		}
+	})
+}
+
+// TestSlowIsNotAway: on a way where each write takes seconds, a queue that stands is one.
+func TestSlowIsNotAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, w, end := throughWay(t, func(tunnel.Packet) {})
+		defer end()
+		w.slow(300)
+		for range 400 {
+			if err := c.WritePackets([]tunnel.Packet{segment(1000, 1000)}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(2 * time.Second)
+		}
+		w.slow(wayRate) // for the end
+		if s := c.Stats(); s.DroppedQueue < 100 {
+			t.Errorf("%+v", s)
 		}
 	})
 }

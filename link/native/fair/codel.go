@@ -26,8 +26,7 @@ const (
 )
 
 // codel is the state of RFC 8289, section 4 and appendix A, for one flow. Its times are
-// the Queue's; a time that has not come yet is of a packet that waited while time stood
-// still (Queue's caller may do that), and has not waited at all.
+// the Queue's.
 type codel struct {
 	above    time.Duration // when the queue will have stood for an interval; 0: it does not stand
 	next     time.Duration // when to signal again
@@ -39,7 +38,7 @@ type codel struct {
 // stands reports whether the queue of f, with head e, has stood for an interval.
 func (f *flow) stands(now time.Duration, e *entry) bool {
 	c := &f.codel
-	if now-e.at < Target || f.octets <= spared*f.largest {
+	if e.excused || now-e.at < Target || f.octets <= spared*f.largest {
 		c.above = 0
 		return false
 	}

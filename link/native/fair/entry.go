@@ -15,6 +15,7 @@ type entry struct {
 	known         bool          // it is what it says, and Header is its
 	judged        bool          // codel has let it pass, or its next piece
 	begun         bool          // pieces of it have gone
+	excused       bool          // it is not to be blamed for how long it waits
 	buf           []byte        // where it lies
 	class         int           // of buf's size
 }

@@ -260,13 +260,27 @@ func (q *Queue) longest() *flow {
 	return longest
 }
 
+// Excuse is for a way that stood still and goes on: nothing that waits now is dropped for
+// its age. Those who sent it had no answer, and are as slow to find a loss now as the way
+// was silent: after a minute, a minute and more (RFC 6298, section 5).
+func (q *Queue) Excuse() {
+	for _, t := range []*turns{&q.fresh, &q.standing} {
+		for f := t.first; f != nil; f = f.next {
+			for e := f.head; e != nil; e = e.next {
+				e.excused = true
+			}
+		}
+	}
+}
+
 // Full reports whether what a batch brings could make the longest queue lose packets.
 func (q *Queue) Full() bool { return q.memory > maxMemory-batchMemory }
 
-// Age returns how long the first packet of the longest queue has waited. A Queue that is
+// Age returns how long the first packet of the longest queue has waited, unless it is
+// excused. A Queue that is
 // full and yet young is emptied fast: its caller does better to wait than to push.
 func (q *Queue) Age(now time.Duration) time.Duration {
-	if f := q.longest(); f != nil && f.head != nil {
+	if f := q.longest(); f != nil && f.head != nil && !f.head.excused {
 		return now - f.head.at
 	}
 	return 0
