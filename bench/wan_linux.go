@@ -62,7 +62,7 @@ var wanContenders = []wanContender{
 	{contender{"raw", "raw TCP, cubic", true, (*bench).openRaw}, "", ""},
 	{contender{"raw-bbr", "raw TCP, BBR", true, (*bench).openRawBBR}, "", ""},
 	{contender{"ssh", "bodkin over ssh", true, (*bench).openBodkin}, "", cubic}, // sshd's socket is its own
-	{contender{"tls", "bodkin over tls, BBR", true, (*bench).openTLS}, "", ""},
+	{contender{"tls", "bodkin over tls", true, (*bench).openTLS}, "", ""},
 	{contender{"tls-cubic", "bodkin over tls, cubic", true, (*bench).openTLS}, locked, locked},
 	{contender{"sshw", "ssh -w", true, (*bench).openSSHTunnel}, cubic, cubic},
 	{contender{"sshuttle", "sshuttle", false, (*bench).openSSHuttle}, cubic, cubic},

@@ -109,7 +109,7 @@ func TestWriteWAN(t *testing.T) {
 	r.addWAN(map[string]map[string][]wanSample{"20-20": {"tls": {late}}})
 	var out bytes.Buffer
 	r.write(&out)
-	for _, want := range []string{"3 runs with transfers of 20 s", "20 BDP", "bodkin over tls, BBR", "50.0 %", "80.0", "late with 25 %", "missed by"} {
+	for _, want := range []string{"3 runs with transfers of 20 s", "20 BDP", "bodkin over tls", "50.0 %", "80.0", "late with 25 %", "missed by"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not in\n%s", want, &out)
 		}

@@ -46,12 +46,28 @@ type Stream struct {
 // Relayed returns s for whoever goes on by way of the third party that it leads to: what
 // the kernel knows of the connection below is not true of the whole way then.
 func (s Stream) Relayed() Stream {
-	s.Socket = nil
+	s.Socket = Hide(s.Socket)
 	return s
 }
 
-// A Socket tells what the kernel knows of it.
+// A Socket tells what the kernel knows of it. To be asked may be of use to the socket
+// itself, whose owner fits it to the way by what it finds.
 type Socket interface{ Path() Path }
+
+// Hide returns a Socket that is asked whenever it is, and tells nothing; nil for nil.
+func Hide(s Socket) Socket {
+	if _, hidden := s.(hiddenSocket); s == nil || hidden {
+		return s
+	}
+	return hiddenSocket{s}
+}
+
+type hiddenSocket struct{ Socket }
+
+func (h hiddenSocket) Path() Path {
+	h.Socket.Path()
+	return Path{}
+}
 
 // A Path is what the kernel knows of a TCP connection that carries a Stream (RFC 9293).
 // Its round trips are not lengthened by the wait for a lost segment, as those are that

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,11 +18,11 @@ import (
 var errLeaveToSSH = errors.New("ssh: a name for ssh to resolve")
 
 // connect connects to the host's addresses in turn, until one answers.
-func (c *Config) connect(ctx context.Context, s settings) (*os.File, netip.AddrPort, error) {
+func (c *Config) connect(ctx context.Context, s settings) (handed, netip.AddrPort, error) {
 	host := s.get("hostname")
 	addresses, err := c.lookup(ctx, s.network(), host)
 	if err != nil {
-		return nil, netip.AddrPort{}, err
+		return handed{}, netip.AddrPort{}, err
 	}
 	network := strings.Replace(s.network(), "ip", "tcp", 1)
 	var failed []string
@@ -31,14 +30,14 @@ func (c *Config) connect(ctx context.Context, s settings) (*os.File, netip.AddrP
 	for _, address := range addresses {
 		to := netip.AddrPortFrom(address.Unmap(), s.port())
 		attempt, cancel := context.WithTimeout(ctx, s.connectTimeout())
-		file, err := c.Dial(attempt, network, to.String())
+		stream, err := c.Dial(attempt, network, to.String())
 		cancel()
 		if err == nil {
-			tune(file)
-			return file, to, nil
+			h, err := hand(stream)
+			return h, to, err
 		}
 		if ctx.Err() != nil {
-			return nil, netip.AddrPort{}, fmt.Errorf("ssh: connecting to %s: %w", to, context.Cause(ctx))
+			return handed{}, netip.AddrPort{}, fmt.Errorf("ssh: connecting to %s: %w", to, context.Cause(ctx))
 		}
 		kind, _ := connectKind(err)
 		text := string(kind)
@@ -50,7 +49,7 @@ func (c *Config) connect(ctx context.Context, s settings) (*os.File, netip.AddrP
 	}
 	err = errors.Join(errs...)
 	kind, hint := connectKind(err)
-	return nil, netip.AddrPort{}, &Error{Kind: kind, Reason: host + ": " + strings.Join(failed, "; "), Hint: hint, Err: err}
+	return handed{}, netip.AddrPort{}, &Error{Kind: kind, Reason: host + ": " + strings.Join(failed, "; "), Hint: hint, Err: err}
 }
 
 // lookup resolves the host's name.
@@ -87,14 +86,14 @@ func connectKind(err error) (Kind, string) {
 }
 
 // reach opens the connection to sshd by Config.Reach, and makes a socket of it.
-func (c *Config) reach(ctx context.Context, s settings) (*os.File, func(), error) {
+func (c *Config) reach(ctx context.Context, s settings) (handed, error) {
 	stream, err := c.Reach(ctx, net.JoinHostPort(s.get("hostname"), strconv.Itoa(int(s.port()))))
 	if err != nil {
-		return nil, nil, err
+		return handed{}, err
 	}
 	if !stream.Unsafe.Empty() {
 		stream.Close()
-		return nil, nil, &carrier.RefusedError{
+		return handed{}, &carrier.RefusedError{
 			Layer: "line", Reason: "the way there does not carry every octet as it is, which ssh needs",
 			Hint: "let the far half of bodkin wait there, and end the way in bodkin://host:port",
 		}

@@ -153,14 +153,6 @@ func receive(c *net.UnixConn) (int, error) {
 	return fds[0], nil
 }
 
-// tune sets on a socket what ssh sets on one that it connects itself. It does not
-// bound what the kernel holds unsent (TCP_NOTSENT_LOWAT): measured at 20 Mbit/s,
-// 2.3 MB wait with and without, for ssh itself reads ahead as far as the channel's
-// window of 2 MiB goes. Whoever wants a short queue must count what is under way.
-func tune(file *os.File) {
-	control(file, func(fd int) { unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1) })
-}
-
 // control calls f with the descriptor of file.
 func control(file *os.File, f func(fd int)) {
 	if raw, err := file.SyscallConn(); err == nil {

@@ -20,5 +20,3 @@ func (o *offer) close() {}
 
 // ReceiveAndPass is not possible on this system.
 func ReceiveAndPass(string) error { return errNoHandOver }
-
-func tune(*os.File) {}

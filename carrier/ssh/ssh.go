@@ -38,12 +38,12 @@ type Config struct {
 	// the connection by way of FdpassCommand.
 	Reach func(ctx context.Context, address string) (carrier.Stream, error)
 
-	// Dial, if not nil, returns a TCP socket connected to address ("192.0.2.1:22",
+	// Dial, if not nil, returns a TCP connection to address ("192.0.2.1:22",
 	// never a name) in a way that its packets stay outside the tunnel; network is
 	// "tcp", "tcp4" or "tcp6". It is called where the user's config connects
 	// directly; ssh gets the socket by way of FdpassCommand. Where the config goes
 	// by a proxy or a jump host, or Dial is nil, ssh connects itself.
-	Dial func(ctx context.Context, network, address string) (*os.File, error)
+	Dial func(ctx context.Context, network, address string) (carrier.Stream, error)
 
 	// FdpassCommand is the program that calls ReceiveAndPass, and its arguments;
 	// the path is appended.
@@ -98,7 +98,8 @@ func Dial(ctx context.Context, c Config) (carrier.Stream, Info, error) {
 	if err != nil {
 		return carrier.Stream{}, Info{}, err
 	}
-	return carrier.Stream{ReadWriteCloser: stream}, info, nil
+	// What ssh holds is between us and its socket.
+	return carrier.Stream{ReadWriteCloser: stream, Socket: carrier.Hide(stream.handed.watch)}, info, nil
 }
 
 func (c *Config) dial(ctx context.Context) (*conn, Info, error) {
@@ -123,33 +124,34 @@ func (c *Config) dial(ctx context.Context) (*conn, Info, error) {
 	args, notes := c.arguments(s, standard, info.Batch)
 	info.Notes = notes
 
-	var socket *os.File
-	leave := func() {}
+	h := handed{leave: func() {}}
 	switch {
 	case c.Reach != nil:
 		if s.get("proxyjump") != "" || s.get("proxycommand") != "" {
 			info.Notes = append(info.Notes, "ProxyJump and ProxyCommand of your ssh settings are not followed: the way there is given")
 		}
-		if socket, leave, err = c.reach(ctx, s); err != nil {
+		if h, err = c.reach(ctx, s); err != nil {
 			return nil, Info{}, err
 		}
 	case c.Dial != nil && s.direct() && canHandOver:
-		file, peer, err := c.connect(ctx, s)
+		connected, peer, err := c.connect(ctx, s)
 		if err != nil && !errors.Is(err, errLeaveToSSH) {
 			return nil, Info{}, err
 		}
-		socket, info.Direct, info.peer = file, err == nil, peer
+		if err == nil {
+			h, info.Direct, info.peer = connected, true, peer
+		}
 	}
 	var offered *offer
-	if socket != nil {
-		if offered, err = c.offer(socket); err != nil {
-			leave()
+	if h.file != nil {
+		if offered, err = c.offer(h.file); err != nil {
+			h.leave()
 			return nil, Info{}, err
 		}
 		proxy, err := proxyCommand(append(append([]string(nil), c.FdpassCommand...), offered.path))
 		if err != nil {
 			offered.close()
-			leave()
+			h.leave()
 			return nil, Info{}, err
 		}
 		args = append(args, "-o", "ProxyUseFdpass=yes", "-o", "ProxyCommand="+proxy)
@@ -160,12 +162,12 @@ func (c *Config) dial(ctx context.Context) (*conn, Info, error) {
 		args = append(args, "--", c.Target.Host, c.RemoteCommand)
 	}
 
-	stream := &conn{config: c, settings: s, offered: offered, leave: leave}
+	stream := &conn{config: c, settings: s, offered: offered, handed: h}
 	stream.words.Line = c.Log
 	stream.Process, err = command.Start(command.Config{Args: args, Env: c.Env, User: c.User, Stderr: &stream.words})
 	if err != nil {
 		offered.close()
-		leave()
+		h.leave()
 		return nil, Info{}, startError(c.Program[0], err)
 	}
 	info.pid = stream.PID()
@@ -185,13 +187,20 @@ func canAsk() bool {
 	return true
 }
 
+// A handed is a connection that ssh gets.
+type handed struct {
+	file  *os.File       // what it gets; nil: nothing, it connects itself
+	watch carrier.Socket // tells of the TCP connection; may be nil
+	leave func()         // ends what was left behind of it on our side
+}
+
 // conn is the ReadWriteCloser of a running ssh.
 type conn struct {
 	*command.Process
 	config   *Config
 	settings settings
 	offered  *offer // nil if ssh connects itself
-	leave    func() // ends what carries ssh's octets further
+	handed   handed
 	words    carrier.Words
 	closing  sync.Once
 }
@@ -218,7 +227,7 @@ func (c *conn) Close() error {
 	c.closing.Do(func() {
 		c.Process.Close()
 		c.offered.close()
-		c.leave()
+		c.handed.leave()
 	})
 	return nil
 }

@@ -363,13 +363,51 @@ func TestServerDies(t *testing.T) {
 	}
 }
 
+// TestSocketIsWatched: whoever asks the Stream has the socket asked that ssh got, and is
+// told nothing. It is let go at the end.
+func TestSocketIsWatched(t *testing.T) {
+	server := startServer(t)
+	c := server.client("exec cat")
+	own := new(watchedSocket)
+	inner := c.Dial
+	c.Dial = func(ctx context.Context, network, address string) (carrier.Stream, error) {
+		s, err := inner(ctx, network, address)
+		if err == nil {
+			own.ReadWriteCloser, own.socket = s.ReadWriteCloser, s.ReadWriteCloser.(socket)
+		}
+		return carrier.Stream{ReadWriteCloser: own}, err
+	}
+	s, _ := dial(t, c)
+	if p := s.Socket.Path(); p != (carrier.Path{}) || own.asked != 1 {
+		t.Errorf("it says %+v, and asked %d times", p, own.asked)
+	}
+	s.Close()
+	if own.released != 1 {
+		t.Errorf("released %d times", own.released)
+	}
+}
+
+// A watchedSocket counts who watches it.
+type watchedSocket struct {
+	io.ReadWriteCloser
+	socket
+	asked, released int
+}
+
+func (w *watchedSocket) Watch() (carrier.Socket, func()) { return w, func() { w.released++ } }
+
+func (w *watchedSocket) Path() carrier.Path {
+	w.asked++
+	return carrier.Path{Lost: 1}
+}
+
 // TestDialEnds: ctx ends a Dial that waits for an address that never answers.
 func TestDialEnds(t *testing.T) {
 	server := startServer(t)
 	c := server.client("exec cat")
-	c.Dial = func(ctx context.Context, _, _ string) (*os.File, error) {
+	c.Dial = func(ctx context.Context, _, _ string) (carrier.Stream, error) {
 		<-ctx.Done()
-		return nil, ctx.Err()
+		return carrier.Stream{}, ctx.Err()
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()

@@ -22,6 +22,7 @@ import (
 	"github.com/bodkin-net/bodkin/carrier/carriertest"
 	"github.com/bodkin-net/bodkin/carrier/command"
 	"github.com/bodkin-net/bodkin/carrier/farhalf"
+	"github.com/bodkin-net/bodkin/carrier/tcp"
 )
 
 // TestMain lets the test binary be the programs that ssh and sshd start.
@@ -192,16 +193,14 @@ func freePort(t testing.TB) int {
 }
 
 // dialer returns a Config.Dial without marks, and the local addresses it used.
-func dialer() (dial func(context.Context, string, string) (*os.File, error), used func() []string) {
+func dialer() (dial func(context.Context, string, string) (carrier.Stream, error), used func() []string) {
 	var local []string
-	return func(ctx context.Context, network, address string) (*os.File, error) {
-		c, err := new(net.Dialer).DialContext(ctx, network, address)
-		if err != nil {
-			return nil, err
+	return func(ctx context.Context, _, address string) (carrier.Stream, error) {
+		s, err := tcp.Dial(ctx, address, nil)
+		if err == nil {
+			local = append(local, s.ReadWriteCloser.(interface{ LocalAddr() net.Addr }).LocalAddr().String())
 		}
-		defer c.Close()
-		local = append(local, c.LocalAddr().String())
-		return c.(*net.TCPConn).File()
+		return s, err
 	}, func() []string { return local }
 }
 

@@ -11,19 +11,28 @@ import (
 	"github.com/bodkin-net/bodkin/carrier"
 )
 
-// hand returns s as a socket that ssh can take, and what ends the octets' way
-// between the two: the socket itself, where s is a TCP connection and nothing more,
+// A socket is a Stream's ReadWriteCloser that is a TCP connection and nothing more.
+type socket interface {
+	File() (*os.File, error)
+	Watch() (watch carrier.Socket, release func())
+}
+
+// hand returns s as a socket that ssh can take: the socket itself, where s is one,
 // else one end of a pair that is joined to s.
-func hand(s carrier.Stream) (*os.File, func(), error) {
-	if c, ok := s.ReadWriteCloser.(interface{ File() (*os.File, error) }); ok {
+func hand(s carrier.Stream) (handed, error) {
+	if c, ok := s.ReadWriteCloser.(socket); ok {
+		defer s.Close()
 		file, err := c.File()
-		s.Close()
-		return file, func() {}, err
+		if err != nil {
+			return handed{}, err
+		}
+		watch, release := c.Watch()
+		return handed{file, watch, release}, nil
 	}
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		s.Close()
-		return nil, nil, fmt.Errorf("ssh: a pair of sockets: %w", err)
+		return handed{}, fmt.Errorf("ssh: a pair of sockets: %w", err)
 	}
 	ours, theirs := os.NewFile(uintptr(fds[0]), "ssh's way"), os.NewFile(uintptr(fds[1]), "ssh's socket")
 	conn, err := net.FileConn(ours)
@@ -31,7 +40,7 @@ func hand(s carrier.Stream) (*os.File, func(), error) {
 	if err != nil {
 		s.Close()
 		theirs.Close()
-		return nil, nil, fmt.Errorf("ssh: a pair of sockets: %w", err)
+		return handed{}, fmt.Errorf("ssh: a pair of sockets: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	joined := make(chan struct{})
@@ -39,5 +48,5 @@ func hand(s carrier.Stream) (*os.File, func(), error) {
 		defer close(joined)
 		carrier.Join(ctx, carrier.Stream{ReadWriteCloser: conn.(*net.UnixConn)}, s)
 	}()
-	return theirs, func() { cancel(); <-joined }, nil
+	return handed{theirs, s.Socket, func() { cancel(); <-joined }}, nil
 }

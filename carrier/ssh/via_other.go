@@ -4,12 +4,11 @@ package ssh
 
 import (
 	"errors"
-	"os"
 
 	"github.com/bodkin-net/bodkin/carrier"
 )
 
-func hand(s carrier.Stream) (*os.File, func(), error) {
+func hand(s carrier.Stream) (handed, error) {
 	s.Close()
-	return nil, nil, errors.New("ssh: on this system ssh cannot be given a connection of ours")
+	return handed{}, errors.New("ssh: on this system ssh cannot be given a connection of ours")
 }

@@ -3,7 +3,6 @@ package tcp
 import (
 	"net"
 	"sync"
-	"syscall"
 	"time"
 	"unsafe"
 
@@ -25,15 +24,64 @@ func SocketOf(c net.Conn, chosen Congestion) carrier.Socket {
 	if err != nil {
 		return nil
 	}
+	return newSocket(raw, chosen)
+}
+
+func newSocket(raw controller, chosen Congestion) *socket {
 	s := &socket{raw: raw, loss: loss{watched: chosen == ""}}
 	s.read = s.readInfo
 	raw.Control(func(fd uintptr) { s.control(int(fd)) })
 	return s
 }
 
+// watchCopy is conn.Watch by a descriptor of its own. Go's poller does not know that: it
+// would wake for each segment that comes for the program that has the connection.
+func watchCopy(c *net.TCPConn, chosen Congestion) (carrier.Socket, func()) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, func() {}
+	}
+	d := &descriptor{fd: -1}
+	raw.Control(func(fd uintptr) { d.fd, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 3) })
+	if err != nil || d.fd < 0 {
+		return nil, func() {}
+	}
+	return newSocket(d, chosen), d.close
+}
+
+// A controller lends a descriptor, as a syscall.RawConn does.
+type controller interface {
+	Control(func(fd uintptr)) error
+}
+
+// A descriptor is one of ours, until it is closed.
+type descriptor struct {
+	mu sync.Mutex
+	fd int // -1 once closed
+}
+
+func (d *descriptor) Control(f func(fd uintptr)) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.fd < 0 {
+		return net.ErrClosed
+	}
+	f(uintptr(d.fd))
+	return nil
+}
+
+func (d *descriptor) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.fd >= 0 {
+		unix.Close(d.fd)
+	}
+	d.fd = -1
+}
+
 // A socket is the carrier.Socket of a TCP connection.
 type socket struct {
-	raw  syscall.RawConn
+	raw  controller
 	read func(fd uintptr) // readInfo
 
 	mu    sync.Mutex

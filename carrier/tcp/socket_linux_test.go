@@ -89,7 +89,6 @@ func TestCongestion(t *testing.T) {
 	}{
 		{"", "cubic"},
 		{System, usual},
-		{Unwatched, "bbr"},
 		{"reno", "reno"},
 	} {
 		near, far, err := pair(t, c.wish)
@@ -190,6 +189,29 @@ func TestPath(t *testing.T) {
 	near.Close()
 	if p := near.Socket.Path(); p != (carrier.Path{}) {
 		t.Errorf("of a closed connection: %+v", p)
+	}
+}
+
+// TestWatch: who watches a connection is told of it also when another program has it, and
+// keeps it open no longer than that.
+func TestWatch(t *testing.T) {
+	near, far, err := pair(t, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	exchange(t, near, far)
+	watch, release := near.ReadWriteCloser.(conn).Watch()
+	near.Close()
+	if p := watch.Path(); p.RoundTrip <= 0 {
+		t.Errorf("of one that is closed here alone: %+v", p)
+	}
+	release()
+	release()
+	if p := watch.Path(); p != (carrier.Path{}) {
+		t.Errorf("released: %+v", p)
+	}
+	if _, err := far.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("its peer reads %v, want its end", err)
 	}
 }
 
@@ -329,7 +351,7 @@ func TestControl(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	accepted := carrier.Stream{ReadWriteCloser: conn{c.(*net.TCPConn)}}
+	accepted := carrier.Stream{ReadWriteCloser: conn{c.(*net.TCPConn), ""}}
 	if name := congestionOf(t, accepted); name != "reno" {
 		t.Errorf("it accepts %s", name)
 	}

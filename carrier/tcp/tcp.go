@@ -32,11 +32,6 @@ type Congestion string
 // all.
 const System Congestion = "system"
 
-// Unwatched is for a socket that another program gets, so that nobody asks for its Path:
-// BBR from the beginning, where the kernel has it and lets us, since a way that loses
-// segments is so much slower without.
-const Unwatched Congestion = "unwatched"
-
 // Control sets up a socket as those are that Dial and Listen make: a Control for
 // listeners and dialers of others, which do not use Multipath TCP. It does not mind sockets that are not TCP's, unless c
 // has a name.
@@ -114,11 +109,18 @@ func (l *Listener) Addr() net.Addr { return l.l.Addr() }
 func (l *Listener) Close() error { return l.l.Close() }
 
 // conn is the ReadWriteCloser of a TCP connection.
-type conn struct{ *net.TCPConn }
+type conn struct {
+	*net.TCPConn
+	chosen Congestion
+}
+
+// Watch returns what tells of the connection as SocketOf's does, also once c is closed and
+// another program has it (File), until it is closed itself, by release. It may be nil.
+func (c conn) Watch() (watch carrier.Socket, release func()) { return watchCopy(c.TCPConn, c.chosen) }
 
 // newStream takes over c. TCP_NODELAY is net's default.
 func newStream(c *net.TCPConn, chosen Congestion) carrier.Stream {
-	return carrier.Stream{ReadWriteCloser: conn{c}, Socket: SocketOf(c, chosen)}
+	return carrier.Stream{ReadWriteCloser: conn{c, chosen}, Socket: SocketOf(c, chosen)}
 }
 
 // WriteBuffers writes the buffers with as few system calls as writev(2) allows.

@@ -25,8 +25,6 @@ func tune(raw syscall.RawConn, c Congestion) error {
 		case System:
 		case "":
 			begin(int(fd))
-		case Unwatched:
-			choose(int(fd), bbr)
 		default:
 			result = choose(int(fd), string(c))
 		}

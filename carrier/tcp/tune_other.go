@@ -9,7 +9,7 @@ import (
 )
 
 func tune(_ syscall.RawConn, c Congestion) error {
-	if c == System || c == "" || c == Unwatched {
+	if c == System || c == "" {
 		return nil
 	}
 	return fmt.Errorf("tcp: congestion control %q: %w", string(c), errors.ErrUnsupported)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"sync"
-	"syscall"
 
 	"github.com/bodkin-net/bodkin/carrier"
 	"github.com/bodkin-net/bodkin/carrier/ssh"
@@ -69,25 +67,21 @@ func (n *near) login(ctx context.Context, remote string, terminal bool) error {
 	return nil
 }
 
-// dialOutside connects a socket whose packets stay outside the tunnel.
-func (n *near) dialOutside(ctx context.Context, network, address string) (*os.File, error) {
-	congestion := cmp.Or(tcp.Congestion(n.config.Congestion), tcp.Unwatched) // it will be ssh's
-	d := net.Dialer{Control: func(network, address string, raw syscall.RawConn) error {
-		if err := congestion.Control(network, address, raw); err != nil {
-			return err
-		}
-		return n.privileged.Control(network, address, raw)
-	}}
+// dialOutside connects a socket whose packets stay outside the tunnel. address has an IP
+// address, so that there is one network that it can be of.
+func (n *near) dialOutside(ctx context.Context, _, address string) (carrier.Stream, error) {
 	if n.redialling {
-		d.Timeout = way.RedialTime
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, way.RedialTime)
+		defer cancel()
 	}
-	conn, err := d.DialContext(ctx, network, address)
+	stream, err := tcp.Dialer{Control: n.privileged.Control, Congestion: tcp.Congestion(n.config.Congestion)}.Dial(ctx, address)
 	if err != nil {
-		return nil, err
+		return carrier.Stream{}, err
 	}
-	defer conn.Close()
-	n.course.marked = []netip.AddrPort{conn.RemoteAddr().(*net.TCPAddr).AddrPort()}
-	return conn.(*net.TCPConn).File()
+	peer := stream.ReadWriteCloser.(interface{ RemoteAddr() net.Addr }).RemoteAddr().(*net.TCPAddr)
+	n.course.marked = []netip.AddrPort{peer.AddrPort()}
+	return stream, nil
 }
 
 // findPeers learns what the connection really goes over, once it is up. What is
