@@ -107,6 +107,7 @@ func (w *world) transfers(n int, patience time.Duration) *transfers {
 		for _, end := range []*net.TCPConn{from, to} { // or it takes long until all is there in the end
 			end.SetReadBuffer(transferBuffer)
 			end.SetWriteBuffer(transferBuffer)
+			end.SetKeepAlive(false) // Go's gives up after 150 s without an answer, and says so to itself
 		}
 		if i%2 == 1 {
 			from, to = to, from
