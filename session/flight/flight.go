@@ -20,8 +20,6 @@
 //   - A silence is bridged: what is overdue is thought to have arrived behind a lost
 //     segment, so that the way does not run dry meanwhile. Rounds with silences are no
 //     evidence for a queue, unless many of them agree.
-//   - Where the socket is ours and its TCP paces, that decides, and what it has not sent
-//     yet is bounded instead (kernel.go).
 //
 // It has no clock, no goroutine and no lock.
 package flight
@@ -80,7 +78,6 @@ type Bound struct {
 	limit    float64 // octets
 	credit   float64 // octets beyond it, while acknowledgements are overdue
 	pace     pace
-	kernel   kernel
 	starting bool // the limit doubles
 	started  bool // it has done so for the first time
 
@@ -119,7 +116,6 @@ func (b *Bound) Sent(now time.Duration, n int) {
 	}
 	b.pass(now)
 	b.pace.room -= float64(n)
-	b.kernel.unsent += float64(n)
 	b.sent += uint64(n)
 	b.round.most = max(b.round.most, b.sent-b.acked)
 	if b.sent-b.acked >= uint64(max(b.limit*7/8, b.limit-float64(b.Burst()))) {
@@ -144,7 +140,6 @@ func (b *Bound) Acked(now time.Duration, total uint64) {
 		return
 	}
 	b.pass(now)
-	b.ask(now)
 	b.trip(now, max(1, now-k.at))
 	if b.starting && b.round.full && now-k.at < b.base.least()*5/4+b.target() {
 		b.limit += float64(came)
@@ -173,9 +168,6 @@ func (b *Bound) trip(now, t time.Duration) {
 
 // Limit returns how many octets may be in flight.
 func (b *Bound) Limit() int {
-	if b.kernel.paces {
-		return min(int(b.sent-b.acked)+int(b.kernelRoom()), b.o.Most)
-	}
 	limit := b.limit + b.credit
 	if b.paceRate() > 0 {
 		limit = min(limit, float64(b.sent-b.acked)+max(0, b.pace.room))
@@ -189,10 +181,6 @@ func (b *Bound) Limit() int {
 // acknowledgement comes before.
 func (b *Bound) Overdue(now time.Duration) time.Duration {
 	b.pass(now)
-	b.ask(now)
-	if b.kernel.paces {
-		return look
-	}
 	if b.paceRate() > 0 && float64(b.sent-b.acked) < b.limit-float64(b.Burst()) {
 		return max(burst/2, b.untilRoom())
 	}

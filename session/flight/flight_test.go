@@ -3,8 +3,6 @@ package flight
 import (
 	"testing"
 	"time"
-
-	"github.com/bodkin-net/bodkin/carrier"
 )
 
 // TestFirstLimit: until something is known there is a little, what is slow gets
@@ -189,49 +187,5 @@ func TestPace(t *testing.T) {
 	}
 	if took := now - start; took > seconds(100_000/rate)+lump {
 		t.Errorf("100,000 octets take %v", took)
-	}
-}
-
-// told is a socket that tells what a test says.
-type told carrier.Path
-
-func (p *told) Path() carrier.Path { return carrier.Path(*p) }
-
-// TestKernelPaces: where the kernel's TCP paces, what it has not sent yet is bounded, and
-// nothing else; and it is not asked about each packet.
-func TestKernelPaces(t *testing.T) {
-	socket := new(told)
-	b := New(Options{Most: 1 << 20, Socket: socket})
-	const rate = 10e6 // octets per second
-	now := time.Duration(0)
-	for range 50 { // until the rate is known
-		b.Sent(now, rate/100)
-		now += 10 * time.Millisecond
-		b.Acked(now, b.sent)
-	}
-	socket.Paced = true
-	now += time.Second
-	b.Overdue(now)
-	if want := int(b.Rate() * unsent.Seconds()); b.Limit() != want || want < rate*.9*6/1000 {
-		t.Errorf("nothing is unsent: limit %d, want %d", b.Limit(), want)
-	}
-	b.Sent(now, 20_000)
-	socket.Unsent = 1 << 20
-	if room := b.Limit() - 20_000; room != int(b.Rate()*unsent.Seconds())-20_000 {
-		t.Errorf("after 20,000 octets and before it was asked again: room for %d", room)
-	}
-	if again := b.Overdue(now + look); again != look || b.Limit() != 20_000 {
-		t.Errorf("much is unsent: limit %d, and again after %v", b.Limit(), again)
-	}
-	socket.Unsent = 0
-	now += 10 * time.Second // no acknowledgement
-	b.Overdue(now)
-	if b.Limit() <= 20_000 {
-		t.Errorf("all is sent: limit %d", b.Limit())
-	}
-	b.Sent(now, 2<<20)
-	b.Overdue(now + look)
-	if b.Limit() != 1<<20 {
-		t.Errorf("more than there may be at all: limit %d", b.Limit())
 	}
 }
