@@ -100,10 +100,10 @@ func (w *world) reconnected(b wayBack, relay *lab.Relay, times int) (r reconnect
 		}
 		r.took = append(r.took, took)
 		if n == 0 {
-			r.first = w.inventories()
+			r.first = w.settled()
 		}
 	}
-	r.last = w.inventories()
+	r.last = w.settled()
 	if s := w.session(); s.Session.ID != session || s.Session.Streams < times {
 		w.t.Errorf("after %d reconnects: %+v, and the session was %s", times, s, session)
 	}
@@ -126,6 +126,21 @@ func (w *world) reconnected(b wayBack, relay *lab.Relay, times int) (r reconnect
 func (w *world) inventories() map[string]string {
 	w.t.Helper()
 	return map[string]string{w.Laptop.Name: w.inventory(w.Laptop), w.Gateway.Name: w.inventory(w.Gateway)}
+}
+
+// settled takes inventories until three in a row are the same: what a connection that has
+// just ended leaves to close, another may still be closing.
+func (w *world) settled() map[string]string {
+	w.t.Helper()
+	last, same := w.inventories(), 1
+	w.eventually("the machines are at rest", func() bool {
+		now := w.inventories()
+		if same++; !maps.Equal(now, last) {
+			last, same = now, 1
+		}
+		return same >= 3
+	})
+	return last
 }
 
 // madeBy is the line of a goroutine's trace that says who made it.
