@@ -94,6 +94,9 @@ func (t *terminal) modes() unix.Termios {
 	return *modes
 }
 
+// lastOnTerminal is what a terminal shows after all that its program wrote.
+const lastOnTerminal = "[the program has ended]"
+
 // end waits for the program's end, and wants the terminal's modes as they were.
 func (t *terminal) end() (status int) {
 	t.w.t.Helper()
@@ -111,10 +114,11 @@ func (t *terminal) end() (status int) {
 	if after := t.modes(); after != t.before {
 		t.w.t.Errorf("the terminal was %+v and is %+v", t.before, after)
 	}
-	t.w.eventually("the terminal has shown all", func() bool {
-		n, err := unix.IoctlGetInt(int(t.control.Fd()), unix.TIOCINQ)
-		return err != nil || n == 0
-	})
+	// What the program wrote last may be on its way through the kernel: this comes after it.
+	if _, err := t.tty.WriteString(lastOnTerminal); err != nil {
+		t.w.t.Fatal(err)
+	}
+	t.sees(lastOnTerminal)
 	return status
 }
 
