@@ -39,7 +39,7 @@ type Stream struct {
 
 	// Socket, if not nil, tells what the kernel knows of the connection below. It is
 	// there only where the socket is this process's and its other end is the peer's:
-	// a hop by way of a third party takes it away.
+	// a hop by way of a third party hides it (Relayed).
 	Socket Socket
 }
 

@@ -277,8 +277,8 @@ func (q *Queue) Excuse() {
 func (q *Queue) Full() bool { return q.memory > maxMemory-batchMemory }
 
 // Age returns how long the first packet of the longest queue has waited, unless it is
-// excused. A Queue that is
-// full and yet young is emptied fast: its caller does better to wait than to push.
+// excused. A Queue that is full and yet young is emptied fast: its caller does better to
+// wait than to push.
 func (q *Queue) Age(now time.Duration) time.Duration {
 	if f := q.longest(); f != nil && f.head != nil && !f.head.excused {
 		return now - f.head.at
