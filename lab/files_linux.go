@@ -2,6 +2,7 @@ package lab
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -94,10 +96,21 @@ func replaceFile(path string, data []byte, mode os.FileMode) error {
 	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
 		return err
 	}
-	if err := os.WriteFile(path, data, mode); err != nil {
-		return err
-	}
-	return os.Chmod(path, mode)
+	return whileNobodyForks(func() error {
+		if err := os.WriteFile(path, data, mode); err != nil {
+			return err
+		}
+		return os.Chmod(path, mode)
+	})
+}
+
+// whileNobodyForks writes a file that may be started next. A process that this one
+// forks has its open descriptors until it becomes another program, and while any of
+// them may write to a program nobody can start it (ETXTBSY; see execve(2)).
+func whileNobodyForks(write func() error) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return write()
 }
 
 // WriteFile writes a file of the machine, in place of what is there, with its
@@ -163,15 +176,14 @@ func (m *Machine) InstallAs(program, name string) error {
 		if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
 			return err
 		}
-		dst, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
-		if err != nil {
-			return err
-		}
-		if _, err := io.Copy(dst, src); err != nil {
-			dst.Close()
-			return err
-		}
-		return dst.Close()
+		return whileNobodyForks(func() error {
+			dst, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+			if err != nil {
+				return err
+			}
+			_, err = io.Copy(dst, src)
+			return errors.Join(err, dst.Close())
+		})
 	})
 }
 

@@ -129,13 +129,15 @@ func (m *Machine) wrapProgram(words []string) (path string, err error) {
 		return words[0], nil
 	}
 	err = m.Do(func() error {
-		f, err := os.CreateTemp("/usr/local/bin", "lab-login.")
-		if err != nil {
-			return err
-		}
-		path = f.Name()
-		_, err = f.WriteString("#!/bin/sh\nexec " + quote(words) + "\n")
-		return errors.Join(err, f.Chmod(0o755), f.Close())
+		return whileNobodyForks(func() error {
+			f, err := os.CreateTemp("/usr/local/bin", "lab-login.")
+			if err != nil {
+				return err
+			}
+			path = f.Name()
+			_, err = f.WriteString("#!/bin/sh\nexec " + quote(words) + "\n")
+			return errors.Join(err, f.Chmod(0o755), f.Close())
+		})
 	})
 	if err != nil {
 		return "", fmt.Errorf("lab: %s: writing a login program: %w", m.Name, err)

@@ -63,6 +63,9 @@ func (f *farHalf) inShell(ctx context.Context, nonce string, open bool) error {
 	}
 	go farhalf.Tidy()
 	if err := f.measure(ctx); err != nil {
+		if ctx.Err() != nil {
+			return report.Silent(err) // it was ended, and the near half may be in TLS by now
+		}
 		return err
 	}
 	if err := f.protect(ctx, identity); err != nil {
