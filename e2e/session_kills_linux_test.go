@@ -232,15 +232,19 @@ func (w *world) inventory(m *lab.Machine) string {
 	}
 }
 
-// held lists the processes of a machine with the number of their descriptors, and the
-// files where bodkin may have any.
+// held lists the processes of a machine with their descriptors, and the files where bodkin
+// may have any.
 func (w *world) held(m *lab.Machine) string {
 	w.t.Helper()
 	// Numbers of processes and sockets change with each connection; how many there are
 	// must not.
 	script := `for p in /proc/[0-9]*; do
 		name=$(tr '\0' ' ' <$p/cmdline 2>/dev/null | cut -c1-40) && [ -n "$name" ] || continue
-		case $name in *bodkin*|ssh*|sudo*) echo "process ${name%% -*} $(ls $p/fd 2>/dev/null | wc -l) descriptors";; esac
+		name=${name%% -*}
+		case $name in *bodkin*|ssh*|sudo*)
+			echo "process $name"
+			ls -l $p/fd 2>/dev/null | sed -n "s|.* -> \([^[]*\).*|descriptor of $name: \1|p";;
+		esac
 	done | sort
 	find /home /root/.cache /root/.config /run/user /tmp /var/tmp /var/lib/bodkin -xdev 2>/dev/null | grep -v /.ssh/ | sed 's/[0-9a-f]\{32\}/ID/' | sort`
 	r := w.on(m, "root", "sh", "-c", script)

@@ -31,7 +31,11 @@ func TestSessionReconnects(t *testing.T) {
 			few := w.reconnected(b, relay, 1)
 			many := w.reconnected(b, relay, times)
 			for _, m := range []*lab.Machine{w.Laptop, w.Gateway} {
-				if diff := lab.Difference(many.first[m.Name], many.last[m.Name]); len(diff) > 0 {
+				diff := lab.Difference(many.first[m.Name], many.last[m.Name])
+				diff = slices.DeleteFunc(diff, func(line string) bool {
+					return strings.HasPrefix(line, "- descriptor of ") // a flow's that has been idle since
+				})
+				if len(diff) > 0 {
 					t.Errorf("after %d reconnects the %s is not as after one:\n%s", times, m.Name, strings.Join(diff, "\n"))
 				}
 			}
