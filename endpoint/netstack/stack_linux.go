@@ -42,6 +42,12 @@ const (
 
 	synRetries = 3 // the default of Options.SYNRetries
 
+	// minRTO is the shortest wait before a segment is sent again (RFC 6298, section 2.4).
+	// What is sent arrives, but late: while the carrier is new, or sends something again
+	// itself, it takes as long as 200 ms, which is what gVisor has. Who takes that for a
+	// loss goes on with a window of one segment, and needs ten seconds for 100 Mbit/s.
+	minRTO = time.Second
+
 	// maxRTO is the longest wait before a segment is sent again. A carrier that is lost
 	// and comes back makes round trips look long, and each loss doubles the wait, so that a
 	// connection would stand still for a minute while all others move again. RFC 6298,
@@ -135,9 +141,10 @@ func (s *Stack) configure() error {
 	congestion := tcpip.CongestionControlOption("reno") // gVisor's cubic takes a small window down to 0 packets, and nothing is sent any more
 	wait := tcpip.TCPTimeWaitTimeoutOption(timeWait)
 	syn := tcpip.TCPSynRetriesOption(cmp.Or(s.o.SYNRetries, synRetries))
+	soonest := tcpip.TCPMinRTOOption(minRTO)
 	rto := tcpip.TCPMaxRTOOption(maxRTO)
 	retries := tcpip.TCPMaxRetriesOption(maxRetries)
-	for _, o := range []tcpip.SettableTransportProtocolOption{&sack, &recovery, &moderate, &send, &receive, &congestion, &wait, &syn, &rto, &retries} {
+	for _, o := range []tcpip.SettableTransportProtocolOption{&sack, &recovery, &moderate, &send, &receive, &congestion, &wait, &syn, &soonest, &rto, &retries} {
 		if err := s.gvisor.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
 			return fmt.Errorf("netstack: option %T: %s", o, err)
 		}

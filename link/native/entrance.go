@@ -2,7 +2,7 @@ package native
 
 // A packet from the Port that the link is joined to walks
 //
-//	WritePackets -> Stream                        nothing waits, and there is room: uncopied
+//	WritePackets -> Stream                        nothing waits, and it is soon through: uncopied
 //	WritePackets -> fair.Queue -> carry -> Stream  else: copied, and its turn comes
 //
 // so that a Stream that a transfer has filled keeps only that transfer waiting. What a
@@ -114,9 +114,9 @@ func (l *Link) enter(p []tunnel.Packet) error {
 		return *cause
 	}
 	if e.clear() && l.sending.TryLock() {
-		room, _ := l.stream.Room()
+		room, burst := l.stream.Room()
 		room -= headerLen + 8 // an echo reply may be owed
-		n, m := passing(held, &room), passing(p, &room)
+		n, m := passing(held, &room, burst), passing(p, &room, burst)
 		var err error
 		if n == len(held) && n+m > 0 {
 			err = l.send(held, p[:m])
@@ -144,10 +144,13 @@ func (l *Link) enter(p []tunnel.Packet) error {
 }
 
 // passing returns how many of the first packets there is room for, and takes them off it.
-func passing(p []tunnel.Packet, room *int) int {
+// One that is more than a burst is for the queue to cut: whole, it would arrive when its
+// last octet does, and where a carrier has only just begun that takes it so many round
+// trips that the sender thinks it lost.
+func passing(p []tunnel.Packet, room *int, burst int) int {
 	for i := range p {
 		n := headerLen + factsLen + len(p[i].Data)
-		if n > *room {
+		if n > *room || len(p[i].Data) > burst {
 			*room = 0
 			return i
 		}
