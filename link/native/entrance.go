@@ -27,7 +27,7 @@ const (
 	// crowdWait is how long WritePackets waits at most while the queue is full of what
 	// has only just come: as long as a quick way, the only one on which that happens,
 	// takes to empty all of it.
-	crowdWait = fair.Target
+	crowdWait = 25 * time.Millisecond
 
 	// awayAfter and awayTimes are how much longer than usual a write takes before the
 	// Stream is held to have been away. A packet that waited meanwhile is not to be
@@ -163,7 +163,7 @@ func passing(p []tunnel.Packet, room *int, burst int) int {
 // is sent soon. Who sends it waits too then, and nothing is lost.
 func (l *Link) wait() {
 	e := &l.entrance
-	if !e.queue.Full() || e.queue.Age(l.clock()) >= fair.Target {
+	if !e.queue.Full() || e.queue.Age(l.clock()) >= crowdWait {
 		return
 	}
 	e.late.Reset(crowdWait)

@@ -29,11 +29,11 @@ func offer(q *Queue, packet func(i uint32) tunnel.Packet, long time.Duration) (t
 // interval, then ever more often.
 func TestCodel(t *testing.T) {
 	q := New(offloads)
-	told := offer(q, func(i uint32) tunnel.Packet { return bulk(1000, i) }, 2*time.Second)
+	told := offer(q, func(i uint32) tunnel.Packet { return bulk(1000, i) }, 4*time.Second)
 	if len(told) < 10 || told[0] < Target+interval || told[0] > 2*Target+interval+10*time.Millisecond {
 		t.Fatalf("told at %v", told)
 	}
-	for i, want := range []time.Duration{interval, 141 * time.Millisecond, 115 * time.Millisecond, 100 * time.Millisecond} {
+	for i, want := range []time.Duration{interval, interval * 707 / 1000, interval * 577 / 1000, interval / 2} {
 		if took := told[i+1] - told[i]; took < want-3*time.Millisecond || took > want+3*time.Millisecond {
 			t.Errorf("told for the %d. time after another %v, want %v", i+2, took, want)
 		}
@@ -57,12 +57,12 @@ func TestMarks(t *testing.T) {
 		6: func(uint32) tunnel.Packet { return ecn6(1452) },
 	} {
 		q := New(offloads)
-		told := offer(q, packet, 2*time.Second)
+		told := offer(q, packet, 4*time.Second)
 		if s := q.Stats(); s.Dropped != 0 || s.Marked != uint64(len(told)) || len(told) < 10 {
 			t.Fatalf("IPv%d: %+v, told at %v", version, s, told)
 		}
 		marked := 0
-		for now := 2 * time.Second; !q.Empty(); now += 2 * time.Millisecond {
+		for now := 4 * time.Second; !q.Empty(); now += 2 * time.Millisecond {
 			for _, p := range q.Pop(now, 1514) {
 				checked(t, p)
 				if p.Data[1]&3 == 3 && version == 4 || p.Data[1]&0x30 == 0x30 && version == 6 {
@@ -80,8 +80,8 @@ func TestMarks(t *testing.T) {
 // than one segment.
 func TestSuperPacketLosesOneSegment(t *testing.T) {
 	q := New(offloads)
-	const payload = 10 * 1448
-	for i := range uint32(40) {
+	const payload, supers = 10 * 1448, 80
+	for i := range uint32(supers) {
 		q.Push(0, super(1000, i*payload, payload))
 	}
 	got, gap, next := 0, 0, uint32(0)
@@ -98,7 +98,7 @@ func TestSuperPacketLosesOneSegment(t *testing.T) {
 			got += len(p.Data) - h.Payload
 		}
 	}
-	if gap < 2 || uint64(gap) != q.Stats().Dropped || got != 40*payload-gap*1448 {
+	if gap < 2 || uint64(gap) != q.Stats().Dropped || got != supers*payload-gap*1448 {
 		t.Errorf("%d gaps, %+v, %d octets came", gap, q.Stats(), got)
 	}
 }
