@@ -179,7 +179,7 @@ func (n *near) startInShell(ctx context.Context) error {
 		return err
 	}
 	o := n.shellOptions()
-	o.Builds, o.Progress = builds, n.sent
+	o.Builds, o.Progress = builds, n.sent()
 	o.Open = n.identity.Anonymous
 	s, result, err := farhalf.StartInShell(ctx, n.stream, o)
 	if err != nil {

@@ -149,7 +149,7 @@ func (n *near) connect(ctx context.Context) error {
 		return err
 	}
 	var result farhalf.Result
-	n.stream, result, err = farhalf.Start(ctx, n.stream, farhalf.Options{Nonce: nonce, Builds: builds, Progress: n.sent})
+	n.stream, result, err = farhalf.Start(ctx, n.stream, farhalf.Options{Nonce: nonce, Builds: builds, Progress: n.sent()})
 	if err != nil {
 		return n.refine(report.FarHalf, err)
 	}
@@ -166,8 +166,17 @@ func (n *near) builds() (farhalf.Builds, error) {
 	return builds, report.At(report.FarHalf, err, "name a bodkin for the far side with --far-binary FILE")
 }
 
-// sent shows how much of the far half has gone over.
-func (n *near) sent(done, total int64) { n.voice.progress("far half sent", done, total) }
+// sent returns what shows how much of the far half has gone over. It asks for the Path
+// meanwhile, for what goes over is the first that a way with losses would be slow for.
+func (n *near) sent() func(done, total int64) {
+	socket := n.stream.Socket
+	return func(done, total int64) {
+		if socket != nil {
+			socket.Path()
+		}
+		n.voice.progress("far half sent", done, total)
+	}
+}
 
 // started says how the far half was started.
 func (n *near) started(r farhalf.Result) {
