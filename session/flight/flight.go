@@ -73,6 +73,7 @@ type Bound struct {
 	sent, acked uint64
 	ackedAt     time.Duration // when the last acknowledgement came, or sending began anew
 	begun       time.Duration // when the last octet that is acknowledged was sent
+	heard       time.Duration // when the last acknowledgement came; 0: nothing was under way since
 	marks       marks
 
 	limit    float64 // octets
@@ -112,7 +113,7 @@ func (b *Bound) Sent(now time.Duration, n int) {
 		return
 	}
 	if b.sent == b.acked {
-		b.ackedAt, b.begun = now, now
+		b.ackedAt, b.begun, b.heard = now, now, 0
 	}
 	b.pass(now)
 	b.pace.room -= float64(n)
@@ -131,8 +132,11 @@ func (b *Bound) Acked(now time.Duration, total uint64) {
 		return
 	}
 	k, ok := b.marks.reach(total)
-	came := total - b.acked
-	b.acked, b.ackedAt, b.begun = total, now, k.at
+	came, silence := total-b.acked, time.Duration(0)
+	if b.heard > 0 {
+		silence = now - b.heard
+	}
+	b.acked, b.ackedAt, b.begun, b.heard = total, now, k.at, now
 	if over := float64(b.sent-b.acked) - b.limit; over < b.credit {
 		b.credit = max(0, over)
 	}
@@ -151,7 +155,7 @@ func (b *Bound) Acked(now time.Duration, total uint64) {
 	if b.round.to == 0 {
 		b.round.begun, b.round.to = now, b.sent
 	}
-	b.round.see(now, k, total)
+	b.round.see(now, k, total, silence)
 	if total >= b.round.to && now-b.round.begun >= shortest {
 		b.turn(now)
 	}

@@ -34,23 +34,19 @@ type round struct {
 	full   bool          // the limit was reached
 	most   uint64        // octets in flight
 
-	last    time.Duration // when octets were last acknowledged; 0: not in this round yet
-	silence time.Duration // the longest between two acknowledgements
+	silence time.Duration // the longest before an acknowledgement
 }
 
 // see adds to the round what an acknowledgement of total octets says, the last of which
-// was sent with k.
-func (r *round) see(now time.Duration, k mark, total uint64) {
+// was sent with k, after a silence.
+func (r *round) see(now time.Duration, k mark, total uint64, silence time.Duration) {
 	t := max(1, now-k.at)
 	if r.least == 0 || t < r.least {
 		r.least = t
 	}
 	r.sum += t
 	r.n++
-	if r.last > 0 {
-		r.silence = max(r.silence, now-r.last)
-	}
-	r.last = now
+	r.silence = max(r.silence, silence)
 	if span := max(now-k.since, k.at-k.begun); span > 0 {
 		r.rate = max(r.rate, float64(total-k.acked)/span.Seconds())
 	}
