@@ -136,11 +136,13 @@ func (b *Bound) conclude(now time.Duration, r round) (settle bool) {
 			}
 			return false
 		}
-		b.starting, b.started = false, true
 		fits := r.rate * (trip - q + target).Seconds()
 		if !r.full {
-			fits = max(fits, float64(r.most), first) // it may carry more than there was
+			// It may carry more than there was, and faster.
+			b.limit = min(b.limit, max(fits, float64(r.most), first))
+			return true
 		}
+		b.starting, b.started = false, true
 		b.limit = min(b.limit, fits)
 		return true
 	case q > target && holes:
