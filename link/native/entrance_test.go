@@ -282,6 +282,41 @@ func TestRoomIsUsedUncopied(t *testing.T) {
 	})
 }
 
+// TestSuperPacketComesInPieces: of a super-packet for which there is room, the first part
+// comes before the whole could, and the parts are all of it.
+func TestSuperPacketComesInPieces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const payload = 12 * 1460
+		octets, first := 0, time.Duration(0)
+		var began time.Time
+		var mu sync.Mutex
+		c, _, end := throughWay(t, func(p tunnel.Packet) {
+			mu.Lock()
+			defer mu.Unlock()
+			if first == 0 {
+				first = time.Since(began)
+			}
+			octets += len(p.Data) - 40
+		})
+		defer end()
+		super := segment(2000, payload)
+		super.GSO = tunnel.Offload{Type: tunnel.GSOTCP4, NeedsChecksum: true, SegmentSize: 1460}
+		began = time.Now()
+		if err := c.WritePackets([]tunnel.Packet{super}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		mu.Lock()
+		defer mu.Unlock()
+		if whole := time.Second * payload / wayRate; first > whole/2 {
+			t.Errorf("the first part came after %v, and all of it takes %v", first, whole)
+		}
+		if octets != payload {
+			t.Errorf("%d octets came, of %d", octets, payload)
+		}
+	})
+}
+
 // TestOrderOfAFlow: whichever way packets take, those of a flow stay in order, and a link
 // that has room for them loses none.
 func TestOrderOfAFlow(t *testing.T) {

@@ -189,3 +189,29 @@ func TestPace(t *testing.T) {
 		t.Errorf("100,000 octets take %v", took)
 	}
 }
+
+// TestLittleSaysLittle: what a way carried of little traffic, some of it late behind what
+// was lost, does not hold back the transfer that follows.
+func TestLittleSaysLittle(t *testing.T) {
+	b := New(Options{Most: 1 << 24})
+	type arrival struct {
+		at    time.Duration
+		total uint64
+	}
+	var under []arrival
+	for now := time.Duration(0); now < 5*time.Second; now += 10 * time.Millisecond {
+		for len(under) > 0 && under[0].at <= now {
+			b.Acked(now, under[0].total)
+			under = under[1:]
+		}
+		took := 50 * time.Millisecond
+		if now%time.Second > 700*time.Millisecond {
+			took = 150 * time.Millisecond
+		}
+		b.Sent(now, 100)
+		under = append(under, arrival{now + took, b.sent})
+	}
+	if room := b.Limit() - int(b.sent-b.acked); room < first*3/4 {
+		t.Errorf("%d octets may go, want about %d", room, first)
+	}
+}
