@@ -36,16 +36,30 @@ func begin(fd int) {
 type loss struct {
 	watched bool   // nothing was chosen, and it goes by loss
 	sent    uint32 // segments sent again so far
+	times   int    // that there were more and there was no queue
 }
 
-// seen notes what the kernel says, and reports whether there are more and no queue. One
-// is enough: to wait for a third took three seconds at a tenth of the way's rate.
+const (
+	// long is from what round trip on a way is long, in microseconds. There one loss is
+	// enough: to wait for a third took three seconds at a tenth of the rate of a way of
+	// 50 ms.
+	long = 10_000
+
+	// enough is how often segments have to be lost on a shorter one, where a queue is
+	// hard to tell from none, who goes by loss recovers at once, and pacing costs much.
+	enough = 3
+)
+
+// seen notes what the kernel says, and reports whether it was often enough.
 func (l *loss) seen(info *unix.TCPInfo) bool {
 	if info.Total_retrans == l.sent {
 		return false
 	}
 	l.sent = info.Total_retrans
-	return info.Rtt <= info.Min_rtt/4*5+5000 // microseconds
+	if info.Rtt <= info.Min_rtt/4*5+5000 { // microseconds
+		l.times++
+	}
+	return l.times >= enough || l.times > 0 && info.Min_rtt >= long
 }
 
 // control reads what congestion control a socket has.

@@ -250,13 +250,15 @@ func TestLossWithoutQueue(t *testing.T) {
 		if name := congestionOf(t, near); name != "cubic" {
 			t.Errorf("%q: before any loss it is %s", wish, name)
 		}
-		lose(t, near, far)
-		if _, err := io.ReadFull(far, make([]byte, 1)); err != nil { // what was sent again
-			t.Fatal(err)
+		for range enough {
+			lose(t, near, far)
+			if _, err := io.ReadFull(far, make([]byte, 1)); err != nil { // what was sent again
+				t.Fatal(err)
+			}
 		}
 		near.Socket.Path()
 		if name := congestionOf(t, near); name != want {
-			t.Errorf("%q: after a loss it is %s, want %s", wish, name, want)
+			t.Errorf("%q: after %d losses it is %s, want %s", wish, enough, name, want)
 		}
 		if paced := near.Socket.Path().Paced; paced != (want == "bbr") {
 			t.Errorf("%q: paced: %v", wish, paced)
@@ -275,8 +277,11 @@ func TestLossesOfAQueue(t *testing.T) {
 	if !l.seen(&unix.TCPInfo{Total_retrans: 100, Rtt: 60_000, Min_rtt: 50_000}) {
 		t.Errorf("without a queue: %+v", l)
 	}
-	if l.seen(&unix.TCPInfo{Total_retrans: 100, Rtt: 50_000, Min_rtt: 50_000}) {
-		t.Error("no more were lost")
+	l = loss{watched: true}
+	for i := range uint32(enough) {
+		if l.seen(&unix.TCPInfo{Total_retrans: i + 1, Rtt: 1_000, Min_rtt: 500}) != (i == enough-1) {
+			t.Errorf("on a short way, after %d: %+v", i+1, l)
+		}
 	}
 }
 
