@@ -42,10 +42,10 @@ const (
 
 	synRetries = 3 // the default of Options.SYNRetries
 
-	// minRTO is the shortest wait before a segment is sent again (RFC 6298, section 2.4).
-	// What is sent arrives, but late: while the carrier is new, or sends something again
-	// itself, it takes as long as 200 ms, which is what gVisor has. Who takes that for a
-	// loss goes on with a window of one segment, and needs ten seconds for 100 Mbit/s.
+	// minRTO is the shortest wait before a segment is sent again (RFC 6298, section 2.4),
+	// as the kernel has it on the tunnel's routes (package host): what is sent arrives, but
+	// all of it is late where the carrier sends something again itself, sometimes by more than
+	// the 200 ms that gVisor would wait.
 	minRTO = time.Second
 
 	// maxRTO is the longest wait before a segment is sent again. A carrier that is lost

@@ -30,7 +30,7 @@ func offer(q *Queue, packet func(i uint32) tunnel.Packet, long time.Duration) (t
 func TestCodel(t *testing.T) {
 	q := New(offloads)
 	told := offer(q, func(i uint32) tunnel.Packet { return bulk(1000, i) }, 4*time.Second)
-	if len(told) < 10 || told[0] < Target+interval || told[0] > 2*Target+interval+10*time.Millisecond {
+	if len(told) < 10 || told[0] < target+interval || told[0] > 2*target+interval+10*time.Millisecond {
 		t.Fatalf("told at %v", told)
 	}
 	for i, want := range []time.Duration{interval, interval * 707 / 1000, interval * 577 / 1000, interval / 2} {

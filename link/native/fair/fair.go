@@ -19,7 +19,7 @@ import (
 // Bounds of a Queue.
 const (
 	// maxMemory bounds the buffers that packets wait in, in octets: a quarter of a
-	// second at 128 Mbit/s. Slower ways keep their queues shorter by far (Target); it is
+	// second at 128 Mbit/s. Slower ways keep their queues shorter by far (target); it is
 	// for a way that stands still, and for flows that heed nothing.
 	maxMemory = 4 << 20
 
