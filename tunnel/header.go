@@ -3,6 +3,7 @@ package tunnel
 import (
 	"encoding/binary"
 	"errors"
+	"net/netip"
 )
 
 // IP protocol numbers (IANA "Assigned Internet Protocol Numbers").
@@ -36,6 +37,14 @@ func (h Header) ChecksumOffset() int {
 		return 6
 	}
 	return 0
+}
+
+// Addresses returns source and destination of the packet that h was parsed from.
+func (h Header) Addresses(data []byte) (src, dst netip.Addr) {
+	if h.Version == 4 {
+		return netip.AddrFrom4([4]byte(data[12:])), netip.AddrFrom4([4]byte(data[16:]))
+	}
+	return netip.AddrFrom16([16]byte(data[8:])), netip.AddrFrom16([16]byte(data[24:]))
 }
 
 // What Parse says of a packet that it does not understand.

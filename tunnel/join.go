@@ -12,6 +12,8 @@ import (
 // pass whole; they are completed here, and only here, for a Port that cannot
 // take them. Join closes both Ports before it returns the first cause.
 func Join(ctx context.Context, a, b Port) error {
+	introduce(a, b)
+	introduce(b, a)
 	g, joined := errgroup.WithContext(ctx)
 	g.Go(func() error { return pump(b, a) })
 	g.Go(func() error { return pump(a, b) })

@@ -44,6 +44,8 @@ type conns struct {
 	mu     sync.Mutex
 	m      map[*Conn]struct{}
 	closed bool
+
+	names names
 }
 
 // add enters c. After reset it reports false.
@@ -212,7 +214,11 @@ func (c *Conn) grow() bool {
 		return false
 	}
 	want := min(2*int64(info.SndCwnd)*int64(c.s.mtu.Load()), c.s.growth(size))
-	if want < size+size/2 {
+	least := size + size/2
+	if most := c.quench.most(time.Now(), info.RTT); most > 0 {
+		want, least = min(want, most), size+1
+	}
+	if want < least {
 		return false
 	}
 	c.down.begin(c, want)

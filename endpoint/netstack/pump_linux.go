@@ -50,6 +50,7 @@ type Conn struct {
 	inner   chan struct{} // has a token when the endpoint has something new
 
 	up, down stall
+	quench   quench
 }
 
 // NewConn returns the Conn of the socket outer, which is then its own. Run comes next.
@@ -69,6 +70,9 @@ func (c *Conn) Run(ep tcpip.Endpoint) {
 		return
 	}
 	defer c.s.conns.remove(c)
+	name := c.name()
+	c.s.conns.names.add(name, c)
+	defer c.s.conns.names.remove(name, c)
 	c.raw = raw
 	// Urgent data is plain data here. Without this a read would stop at its mark.
 	raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_OOBINLINE, 1) })
@@ -207,6 +211,9 @@ func (c *Conn) pumpDown() {
 					return true
 				}
 				r.left = n
+			}
+			if c.quench.asked.Load() != 0 {
+				c.slower()
 			}
 			// Atomic: else a buffer that shrinks meanwhile would lose octets read.
 			n, err := c.ep.Write(&r, tcpip.WriteOptions{Atomic: true})

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/bodkin-net/bodkin/endpoint/netstack"
 	"github.com/bodkin-net/bodkin/tunnel"
@@ -166,6 +167,11 @@ func (p *Proxy) Addr() []netip.AddrPort {
 
 // Forwards returns where Config.Forwards listen, in their order.
 func (p *Proxy) Forwards() []netip.AddrPort { return p.forwards }
+
+// Quench implements tunnel.Source.
+func (p *Proxy) Quench(packet []byte, stood time.Duration) bool {
+	return p.stack.Quench(packet, stood)
+}
 
 // Caps implements tunnel.Port.
 func (p *Proxy) Caps() tunnel.Caps {

@@ -163,6 +163,9 @@ func (n *NAT) Caps() tunnel.Caps {
 	}
 }
 
+// Quench implements tunnel.Source.
+func (n *NAT) Quench(packet []byte, stood time.Duration) bool { return n.stack.Quench(packet, stood) }
+
 // ReadPackets implements tunnel.Port.
 func (n *NAT) ReadPackets(p []tunnel.Packet) (int, error) { return n.stack.Out.ReadPackets(p) }
 

@@ -51,7 +51,17 @@ type entrance struct {
 	late     *time.Timer   // to WritePackets: it has waited enough
 
 	// The queue's Stats, for those who do not wait for the lock.
-	packets, octets, dropped, marked atomic.Int64
+	packets, octets, dropped, marked, quenched atomic.Int64
+}
+
+// SetSource implements tunnel.Queuer.
+func (l *Link) SetSource(s tunnel.Source) {
+	e := &l.entrance
+	e.Lock()
+	defer e.Unlock()
+	if e.queue != nil {
+		e.queue.Quench = s.Quench
+	}
 }
 
 // open makes an entrance of the zero value, to what l's peer takes.
@@ -246,6 +256,7 @@ func (e *entrance) changed() {
 	e.octets.Store(int64(s.Octets))
 	e.dropped.Store(int64(s.Dropped))
 	e.marked.Store(int64(s.Marked))
+	e.quenched.Store(int64(s.Quenched))
 }
 
 // signal leaves word in a channel with room for one.

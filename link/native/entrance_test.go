@@ -259,6 +259,48 @@ func TestQuickUnderLoad(t *testing.T) {
 	})
 }
 
+// A source is a Port that sends less when it is told to.
+type source struct {
+	tunnel.Port
+	told atomic.Int64
+}
+
+func (s *source) Quench(packet []byte, stood time.Duration) bool {
+	s.told.Add(1)
+	return true
+}
+
+// TestSourceIsTold: packets of a source that stand are not dropped, and it is told.
+func TestSourceIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var count, wrote int64
+		var mu sync.Mutex
+		c, _, end := throughWay(t, func(tunnel.Packet) {
+			mu.Lock()
+			defer mu.Unlock()
+			count++
+		})
+		defer end()
+		s := &source{}
+		c.SetSource(s)
+		for s.told.Load() < 5 { // half as much again as the way carries, until then
+			for range 3 {
+				if err := c.WritePackets([]tunnel.Packet{segment(1000, 1210)}); err != nil {
+					t.Fatal(err)
+				}
+				wrote++
+			}
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(time.Minute)
+		mu.Lock()
+		defer mu.Unlock()
+		if stats := c.Stats(); count != wrote || stats.DroppedQueue != 0 || stats.Quenched != uint64(s.told.Load()) {
+			t.Errorf("of %d packets came %d, %+v", wrote, count, stats)
+		}
+	})
+}
+
 // TestRoomIsUsedUncopied: what there is room for does not go by the queue.
 func TestRoomIsUsedUncopied(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -97,6 +97,7 @@ type Stats struct {
 	QueuedOctets          int           // of them
 	DroppedQueue          uint64        // packets that waited for the Stream too long, or were too many
 	Marked                uint64        // packets that were marked instead (RFC 3168)
+	Quenched              uint64        // packets whose sender was told instead
 	RoundTrip             time.Duration // of the last echo; 0 before the first
 }
 
@@ -422,6 +423,7 @@ func (l *Link) Stats() Stats {
 		QueuedOctets:  int(l.entrance.octets.Load()),
 		DroppedQueue:  uint64(l.entrance.dropped.Load()),
 		Marked:        uint64(l.entrance.marked.Load()),
+		Quenched:      uint64(l.entrance.quenched.Load()),
 		RoundTrip:     time.Duration(l.roundTrip.Load()),
 	}
 }

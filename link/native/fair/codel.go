@@ -76,7 +76,7 @@ func (q *Queue) judge(now time.Duration, f *flow) *entry {
 				break
 			}
 			c.next = law(c.next, c.count)
-			if e.judged { // marked: once for each packet
+			if e.judged { // told: once for each packet
 				break
 			}
 		}
@@ -98,10 +98,16 @@ func (q *Queue) judge(now time.Duration, f *flow) *entry {
 	return e
 }
 
-// signal marks the head of f, or drops it: of a super-packet one segment. It returns what is the head then, and whether
+// signal tells the sender of the head of f: itself, if it can be reached, or by a mark, or
+// by a drop, of a super-packet one segment. It returns what is the head then, and whether
 // the queue stands still.
 func (q *Queue) signal(now time.Duration, f *flow) (*entry, bool) {
 	e := f.head
+	if e.known && q.Quench != nil && q.Quench(e.Packet.Data, now-e.at) {
+		q.quenched++
+		e.judged = true
+		return e, true
+	}
 	if e.known && mark(e.Packet.Data) {
 		q.marked++
 		e.judged = true

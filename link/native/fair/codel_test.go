@@ -43,6 +43,34 @@ func TestCodel(t *testing.T) {
 	}
 }
 
+// TestQuench: who can be reached is told as often, and loses nothing.
+func TestQuench(t *testing.T) {
+	q := New(offloads)
+	var told []time.Duration
+	q.Quench = func(p []byte, waited time.Duration) bool {
+		if got := port(tunnel.Packet{Data: p}); got != 1000 {
+			t.Fatalf("a packet from port %d is blamed", got)
+		}
+		told = append(told, waited)
+		return true
+	}
+	if lost := offer(q, func(i uint32) tunnel.Packet { return bulk(1000, i) }, 4*time.Second); len(lost) > 0 {
+		t.Errorf("packets were lost at %v", lost)
+	}
+	if s := q.Stats(); len(told) < 10 || s.Quenched != uint64(len(told)) {
+		t.Fatalf("told %d times, %+v", len(told), s)
+	}
+	for i, waited := range told {
+		if waited < target || i > 0 && waited < told[i-1] {
+			t.Errorf("told that packets waited %v, the time before %v", waited, told[max(0, i-1)])
+		}
+	}
+	q.Quench = func([]byte, time.Duration) bool { return false }
+	if lost := offer(q, func(i uint32) tunnel.Packet { return bulk(2000, i) }, 4*time.Second); len(lost) < 10 {
+		t.Errorf("who cannot be reached lost packets at %v alone", lost)
+	}
+}
+
 // TestMarks: where both ends understand, they are told without a loss.
 func TestMarks(t *testing.T) {
 	for version, packet := range map[int]func(i uint32) tunnel.Packet{

@@ -4,7 +4,8 @@
 // Each flow has a queue of its own; they take turns by octets, and one that had nothing
 // waiting goes first. So what is sparse (a ping, a name looked up, a key pressed, an
 // acknowledgement) overtakes what is bulk, and two transfers get half each. A flow that
-// keeps its queue standing is told, by RFC 8289, each flow for itself.
+// keeps its queue standing is told, by RFC 8289, each flow for itself: directly, if its
+// sender can be reached, else by a mark or a drop.
 //
 // It does no I/O and reads no clock. When to take something out is its caller's to say.
 package fair
@@ -38,6 +39,10 @@ const (
 
 // A Queue holds the packets that wait. It is not for concurrent use.
 type Queue struct {
+	// Quench, if not nil, tells the sender of a packet that it has waited for so long, and
+	// reports whether it will send less.
+	Quench func(packet []byte, waited time.Duration) bool
+
 	offloads tunnel.Offloads
 	seed     maphash.Seed
 	flows    [buckets]flow
@@ -51,7 +56,7 @@ type Queue struct {
 	lent    []*entry        // whose buffers that lies in
 	scratch []byte          // and its pieces
 
-	dropped, marked, thinned uint64
+	dropped, marked, quenched, thinned uint64
 }
 
 // A flow is what one bucket holds.
@@ -79,12 +84,13 @@ type Stats struct {
 	Packets, Octets int    // that wait now
 	Dropped         uint64 // packets: their flow's queue stood too long, or all was full
 	Marked          uint64 // packets that were told of the first instead (RFC 3168)
+	Quenched        uint64 // packets whose sender was told of the first instead
 	Thinned         uint64 // acknowledgements that a later one made needless
 }
 
 // Stats returns the counts as they are.
 func (q *Queue) Stats() Stats {
-	return Stats{Packets: q.packets, Octets: q.octets, Dropped: q.dropped, Marked: q.marked, Thinned: q.thinned}
+	return Stats{Packets: q.packets, Octets: q.octets, Dropped: q.dropped, Marked: q.marked, Quenched: q.quenched, Thinned: q.thinned}
 }
 
 // Push copies p to the end of its flow's queue. When all is full, the longest queue
