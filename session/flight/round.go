@@ -15,6 +15,10 @@ const (
 	// long the queue is.
 	patience = 4
 
+	// unexplained is how many times the longest silence of a round all its octets must have
+	// waited to have stood in a queue: a silence delays those sent during it by its length.
+	unexplained = 4
+
 	// unrest is how long the limit may be reached without a pause before the way is emptied
 	// for a round, to see how long it is when empty: the least round trip is forgotten
 	// after three of them.
@@ -182,6 +186,12 @@ func (b *Bound) conclude(now time.Duration, r round) (settle bool) {
 // below makes them. For so many rounds in a row the least round trip is the least of all.
 func (b *Bound) holes(r *round) bool {
 	if r.silence < max(2*target, b.base.least()/4, seconds(4*frame/b.Rate())) {
+		b.holed = holed{}
+		return false
+	}
+	if over := r.least - b.base.least() - unexplained*r.silence; over > b.target() && b.given.mean == 0 {
+		// No silence explains so much.
+		r.least -= unexplained * r.silence
 		b.holed = holed{}
 		return false
 	}
