@@ -64,6 +64,7 @@ type Keeper struct {
 	now     *kept         // nil while there is none
 	changed chan struct{} // closed when now is set anew, or ended
 	ended   error         // what ReadPackets and WritePackets return from now on
+	source  Source        // where packets come from; nil: that is not known
 }
 
 // A kept is one of the Ports that a Keeper is made of.
@@ -72,7 +73,7 @@ type kept struct {
 	failed chan error // why it failed, the first cause alone: room for one
 }
 
-var _ Port = (*Keeper)(nil)
+var _ Queuer = (*Keeper)(nil)
 
 // Keep returns a Port that is first, and when that fails what open returns, and
 // so on: again and again, the first time at once and then after waits that
@@ -187,6 +188,9 @@ func (k *Keeper) use(port *kept) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.now = port
+	if k.source != nil {
+		introduce(port.Port, k.source)
+	}
 	close(k.changed)
 	k.changed = make(chan struct{})
 }
@@ -251,6 +255,16 @@ func (k *Keeper) WritePackets(p []Packet) error {
 	}
 	k.dropped.Add(uint64(len(p)))
 	return nil
+}
+
+// SetSource implements Queuer, for the Port beneath and those to come.
+func (k *Keeper) SetSource(s Source) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.source = s
+	if k.now != nil {
+		introduce(k.now.Port, s)
+	}
 }
 
 // Caps implements Port.

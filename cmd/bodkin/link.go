@@ -84,6 +84,13 @@ type keptLink struct {
 // errLeaving is why no further link is opened.
 var errLeaving = fmt.Errorf("the tunnel is being taken down: %w", tunnel.ErrGiveUp)
 
+// SetSource implements tunnel.Queuer. It comes after keep.
+func (l *keptLink) SetSource(s tunnel.Source) {
+	if q, ok := l.Port.(tunnel.Queuer); ok {
+		q.SetSource(s)
+	}
+}
+
 // use makes p the present link, over s. It reports false, and ends p, when none
 // is wanted any more.
 func (l *keptLink) use(p link, s carrier.Stream) bool {

@@ -50,7 +50,7 @@ type counters struct {
 	packets, datagrams                   atomic.Uint64
 }
 
-var _ tunnel.Port = (*Proxy)(nil)
+var _ tunnel.Source = (*Proxy)(nil)
 
 // New makes a Proxy and listens. Close it.
 func New(c Config) (*Proxy, error) {

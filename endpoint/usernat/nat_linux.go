@@ -56,7 +56,7 @@ type counters struct {
 	source, malformed, fragments, other, droppedFull atomic.Uint64
 }
 
-var _ tunnel.Port = (*NAT)(nil)
+var _ tunnel.Source = (*NAT)(nil)
 
 // New makes a NAT. It raises the process's soft limit of open files to its hard
 // limit, since every flow is a descriptor, and lowers Limits.Flows to what that
