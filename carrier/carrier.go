@@ -12,6 +12,7 @@ import (
 	"io"
 	"math"
 	"net"
+	"net/netip"
 	"time"
 )
 
@@ -54,7 +55,8 @@ func (s Stream) Relayed() Stream {
 // itself, whose owner fits it to the way by what it finds.
 type Socket interface{ Path() Path }
 
-// Hide returns a Socket that is asked whenever it is, and tells nothing; nil for nil.
+// Hide returns a Socket that is asked whenever it is, and tells nothing of the way; nil
+// for nil.
 func Hide(s Socket) Socket {
 	if _, hidden := s.(hiddenSocket); s == nil || hidden {
 		return s
@@ -64,10 +66,7 @@ func Hide(s Socket) Socket {
 
 type hiddenSocket struct{ Socket }
 
-func (h hiddenSocket) Path() Path {
-	h.Socket.Path()
-	return Path{}
-}
+func (h hiddenSocket) Path() Path { return Path{Local: h.Socket.Path().Local} }
 
 // A Path is what the kernel knows of a TCP connection that carries a Stream (RFC 9293).
 // Its round trips are not lengthened by the wait for a lost segment, as those are that
@@ -78,6 +77,7 @@ type Path struct {
 	Unsent         int           // octets written and not yet sent
 	Lost           uint64        // segments sent again so far
 	Paced          bool          // its congestion control paces, and fills no queue on purpose (BBR)
+	Local          netip.Addr    // its address on this machine; not valid: not known
 }
 
 // queueSize is what may lie in front of an answer, in octets: what TCP keeps unsent

@@ -2,6 +2,7 @@ package tcp
 
 import (
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 	"unsafe"
@@ -24,11 +25,15 @@ func SocketOf(c net.Conn, chosen Congestion) carrier.Socket {
 	if err != nil {
 		return nil
 	}
-	return newSocket(raw, chosen)
+	return newSocket(conn, raw, chosen)
 }
 
-func newSocket(raw controller, chosen Congestion) *socket {
+// newSocket is SocketOf by another descriptor of c's.
+func newSocket(c *net.TCPConn, raw controller, chosen Congestion) *socket {
 	s := &socket{raw: raw, loss: loss{watched: chosen == ""}}
+	if a, ok := c.LocalAddr().(*net.TCPAddr); ok {
+		s.local = a.AddrPort().Addr().Unmap()
+	}
 	s.read = s.readInfo
 	raw.Control(func(fd uintptr) { s.control(int(fd)) })
 	return s
@@ -46,7 +51,7 @@ func watchCopy(c *net.TCPConn, chosen Congestion) (carrier.Socket, func()) {
 	if err != nil || d.fd < 0 {
 		return nil, func() {}
 	}
-	return newSocket(d, chosen), d.close
+	return newSocket(c, d, chosen), d.close
 }
 
 // A controller lends a descriptor, as a syscall.RawConn does.
@@ -81,8 +86,9 @@ func (d *descriptor) close() {
 
 // A socket is the carrier.Socket of a TCP connection.
 type socket struct {
-	raw  controller
-	read func(fd uintptr) // readInfo
+	raw   controller
+	read  func(fd uintptr) // readInfo
+	local netip.Addr
 
 	mu    sync.Mutex
 	paced bool
@@ -103,6 +109,7 @@ func (s *socket) Path() carrier.Path {
 		Unsent:    int(s.info.Notsent_bytes),
 		Lost:      uint64(s.info.Total_retrans),
 		Paced:     s.paced,
+		Local:     s.local,
 	}
 	if s.info.Min_rtt != 1<<32-1 { // the kernel's word for none yet
 		p.LeastRoundTrip = time.Duration(s.info.Min_rtt) * time.Microsecond

@@ -161,7 +161,7 @@ func TestPath(t *testing.T) {
 	}
 	exchange(t, near, far)
 	p := near.Socket.Path()
-	if p.RoundTrip <= 0 || p.RoundTrip > time.Second || p.LeastRoundTrip <= 0 || p.LeastRoundTrip > p.RoundTrip || p.Unsent != 0 || p.Lost != 0 || p.Paced {
+	if p.RoundTrip <= 0 || p.RoundTrip > time.Second || p.LeastRoundTrip <= 0 || p.LeastRoundTrip > p.RoundTrip || p.Unsent != 0 || p.Lost != 0 || p.Paced || !p.Local.IsLoopback() {
 		t.Errorf("after an exchange: %+v", p)
 	}
 
@@ -202,7 +202,7 @@ func TestWatch(t *testing.T) {
 	exchange(t, near, far)
 	watch, release := near.ReadWriteCloser.(conn).Watch()
 	near.Close()
-	if p := watch.Path(); p.RoundTrip <= 0 {
+	if p := watch.Path(); p.RoundTrip <= 0 || !p.Local.IsLoopback() {
 		t.Errorf("of one that is closed here alone: %+v", p)
 	}
 	release()

@@ -116,6 +116,10 @@ func (c *comeback) run(ctx context.Context) {
 		case <-c.now:
 			c.session.Drop(errAsked)
 		case text := <-c.n.changed:
+			if local := c.n.local(); local.IsValid() && !alert.HasAddress(local) {
+				c.session.Drop(fmt.Errorf("%s, and %v, where it began, is gone", text, local))
+				continue
+			}
 			c.n.voice.detail("%s: is the connection still there?", text)
 			c.session.Probe(proofPatience + c.session.Stream().Patience())
 		case cause := <-c.lost:
@@ -310,6 +314,19 @@ func (n *near) watchNetwork(ctx context.Context) {
 			}
 		}
 	})
+}
+
+// local is the present connection's address on this machine, as far as it is known. It is
+// the comeback's.
+func (n *near) local() netip.Addr {
+	if n.stream.Socket == nil {
+		return netip.Addr{}
+	}
+	local := n.stream.Socket.Path().Local
+	if local.IsLinkLocalUnicast() { // of which device?
+		return netip.Addr{}
+	}
+	return local
 }
 
 // ends are where the connection's packets go, as far as they are known.
