@@ -215,8 +215,12 @@ func TestPassword(t *testing.T) {
 func TestReset(t *testing.T) {
 	newResolver(t)
 	b := newBench(t, Config{})
-	at := serve(t, world4, func(c *net.TCPConn) { refuse(c) })
+	at := serve(t, world4, func(c *net.TCPConn) {
+		c.Read(make([]byte, 1)) // before, the reset might come sooner than the reply
+		refuse(c)
+	})
 	conn, code := b.connect5(at.String())
+	conn.Write([]byte{1})
 	if _, err := conn.Read(make([]byte, 1)); code != replyDone || !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("reply %d, then %v", code, err)
 	}
