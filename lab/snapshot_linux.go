@@ -18,12 +18,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// snapshotTries is how often a part is described if something of it goes meanwhile, for
-// that takes several questions: more than what a tunnel takes with it. The kernel may
-// list for some milliseconds what it does not find any more.
+// snapshotPatience is for how long a part is described again if something of it goes
+// meanwhile, for that takes several questions, and a tunnel takes several things with it.
+// The kernel may list what it does not find any more, on a busy machine for a tenth of a
+// second.
 const (
-	snapshotTries = 8
-	snapshotPause = 10 * time.Millisecond
+	snapshotPatience = 2 * time.Second
+	snapshotPause    = 10 * time.Millisecond
 )
 
 // Snapshot describes the machine's network as text, the same for the same state:
@@ -44,7 +45,7 @@ func (m *Machine) Snapshot() (string, error) {
 		{"resolv.conf", m.resolvLines},
 	} {
 		lines, err := part.lines()
-		for again := 1; again < snapshotTries && errors.Is(err, fs.ErrNotExist); again++ {
+		for end := time.Now().Add(snapshotPatience); errors.Is(err, fs.ErrNotExist) && time.Now().Before(end); {
 			time.Sleep(snapshotPause) // between two looks
 			lines, err = part.lines()
 		}
