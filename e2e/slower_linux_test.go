@@ -1,13 +1,8 @@
 package e2e_test
 
 import (
-	"io"
-	"math"
-	"net"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/bodkin-net/bodkin/lab"
 )
@@ -26,51 +21,18 @@ func TestSlowerWayLosesNothing(t *testing.T) {
 	w.Wire.Set(way(5*rate), way(5*rate))
 	w.up("me@gw", lab.Web4.String()+"/32", "--dns", "off")
 	defer w.down()
-	server, err := w.Internet.Listen("tcp", ":8100")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Close()
 	w.Wire.Set(way(rate), way(rate))
-	c, err := w.Laptop.Dial(within(t, patience), "tcp", net.JoinHostPort(lab.Web4.String(), "8100"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	far, err := server.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	poured := make(chan struct{})
-	go func() {
-		defer close(poured)
-		io.Copy(far, lab.Bytes(math.MaxInt64, 1))
-	}()
-	defer func() { c.Close(); far.Close(); <-poured }()
+	d := w.pour()()
 	passed := func() (octets int64) {
-		buf := make([]byte, 64<<10)
-		for end := time.Now().Add(long); time.Now().Before(end); {
-			c.SetReadDeadline(time.Now().Add(patience))
-			n, err := c.Read(buf)
-			if err != nil {
-				t.Fatal(err)
-			}
-			octets += int64(n)
-		}
-		return octets
+		octets = d.octets.Load()
+		time.Sleep(long) // it goes on
+		return d.octets.Load() - octets
 	}
 	quick := passed()
 	w.Wire.Set(way(rate/5), way(rate/5))
 	slow := passed()
-	var info *unix.TCPInfo
-	raw, err := c.(*net.TCPConn).SyscallConn()
-	if err == nil {
-		raw.Control(func(fd uintptr) { info, err = unix.GetsockoptTCPInfo(int(fd), unix.SOL_TCP, unix.TCP_INFO) })
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	if info.Rcv_ooopack != 0 {
-		t.Errorf("%d packets came out of order, since others before them were lost", info.Rcv_ooopack)
+	if n := d.outOfOrder(); n != 0 {
+		t.Errorf("%d packets came out of order, since others before them were lost", n)
 	}
 	for name, part := range map[string]float64{
 		"at first": float64(quick) * 8 / rate / long.Seconds(),

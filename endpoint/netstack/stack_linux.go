@@ -134,7 +134,7 @@ func New(o Options) (*Stack, error) {
 
 func (s *Stack) configure() error {
 	sack := tcpip.TCPSACKEnabled(true)
-	recovery := tcpip.TCPRACKLossDetection // a slow way's queue drops, and a window of few large packets has no three duplicates to tell it
+	recovery := tcpip.TCPRecovery(0) // its RACK, after a timeout, takes all that is under way for lost at once, and waits for the next: a second for each two packets
 	moderate := tcpip.TCPModerateReceiveBufferOption(true)
 	send := tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: sendBuffer, Max: maxBuffer}
 	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: ReceiveBuffer, Max: maxBuffer}

@@ -103,8 +103,7 @@ func (q *Queue) judge(now time.Duration, f *flow) *entry {
 // the queue stands still.
 func (q *Queue) signal(now time.Duration, f *flow) (*entry, bool) {
 	e := f.head
-	if e.known && q.Quench != nil && q.Quench(e.Packet.Data, now-e.at) {
-		q.quenched++
+	if q.quench(now, e) {
 		e.judged = true
 		return e, true
 	}
@@ -126,6 +125,15 @@ func (q *Queue) signal(now time.Duration, f *flow) (*entry, bool) {
 		return nil, false
 	}
 	return f.head, f.stands(now, f.head)
+}
+
+// quench tells the sender of e directly, once, and reports whether it can be reached.
+func (q *Queue) quench(now time.Duration, e *entry) bool {
+	if !e.told && e.known && q.Quench != nil && q.Quench(e.Packet.Data, now-e.at) {
+		e.told = true
+		q.quenched++
+	}
+	return e.told
 }
 
 // law is when to signal next (RFC 8289, section 4.3).

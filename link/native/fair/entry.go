@@ -14,15 +14,17 @@ type entry struct {
 	tunnel.Cutter               // of the packet
 	known         bool          // it is what it says, and Header is its
 	judged        bool          // codel has let it pass, or its next piece
+	told          bool          // its sender has been told directly
 	begun         bool          // pieces of it have gone
 	excused       bool          // it is not to be blamed for how long it waits
 	buf           []byte        // where it lies
 	class         int           // of buf's size
 }
 
-// The sizes of buffers: an acknowledgement, a frame of Ethernet, a few segments, and the
-// super-packets that kernels make of what they have. Who has a smaller one wastes none.
-var sizes = [...]int{256, 2 << 10, 8 << 10, 32 << 10, tunnel.MaxPacket + 1}
+// The sizes of buffers: an acknowledgement, a frame of Ethernet, a packet of a tunnel's
+// usual MTU, the super-packets of two and of four of those, and the largest. Memory is what
+// bounds a Queue, so little of it is wasted on what comes most.
+var sizes = [...]int{256, 2 << 10, 9 << 10, 18 << 10, 36 << 10, tunnel.MaxPacket + 1}
 
 // pools hold the entries that nobody uses, by the size of their buffers, for all Queues.
 var pools [len(sizes)]sync.Pool

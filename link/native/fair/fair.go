@@ -24,6 +24,11 @@ const (
 	// for a way that stands still, and for flows that heed nothing.
 	maxMemory = 4 << 20
 
+	// reachedMemory bounds them as long as the longest queue is of a flow whose sender can
+	// be told directly. It sends what it has promised to, a window that doubled until it
+	// was told, and ends there. Hundreds of its packets lost at once would cost it seconds.
+	reachedMemory = 4 * maxMemory
+
 	// batchMemory is what a batch of tunnel.BatchSize frames of Ethernet needs, or of
 	// several super-packets.
 	batchMemory = 512 << 10
@@ -93,8 +98,8 @@ func (q *Queue) Stats() Stats {
 	return Stats{Packets: q.packets, Octets: q.octets, Dropped: q.dropped, Marked: q.marked, Quenched: q.quenched, Thinned: q.thinned}
 }
 
-// Push copies p to the end of its flow's queue. When all is full, the longest queue
-// loses at its head what is too much.
+// Push copies p to the end of its flow's queue. When all is full, the sender of the longest
+// queue is told, or the queue loses at its head what is too much.
 func (q *Queue) Push(now time.Duration, p tunnel.Packet) {
 	if len(p.Data) == 0 || len(p.Data) > tunnel.MaxPacket {
 		q.dropped++
@@ -130,7 +135,11 @@ func (q *Queue) Push(now time.Duration, p tunnel.Packet) {
 		q.fresh.push(f)
 	}
 	for q.memory > maxMemory {
-		q.drop(q.longest())
+		f := q.longest()
+		if q.memory <= reachedMemory && q.quench(now, f.head) {
+			break
+		}
+		q.drop(f)
 	}
 }
 
