@@ -4,6 +4,8 @@ import (
 	"io"
 	"math"
 	"net"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -145,4 +147,36 @@ func TestLossesAreMended(t *testing.T) {
 		time.Sleep(10 * time.Millisecond) // between two looks
 	}
 	t.Logf("%d KB came in the %v after losses of %d packets", transfer>>10, time.Since(start).Round(time.Millisecond), d.outOfOrder())
+}
+
+// TestStatusQueue: status says what waits while an upload has more than the way carries.
+func TestStatusQueue(t *testing.T) {
+	t.Parallel()
+	way := lab.Way{Rate: 5_000_000, Delay: 10 * time.Millisecond, Buffer: 64 << 10}
+	w := newWorld(t, lab.Options{Shaped: true})
+	w.up("me@gw", lab.Web4.String()+"/32", "--dns", "off")
+	w.Wire.Set(way, way)
+	defer w.down()
+	sink, err := w.Internet.Listen("tcp", ":8100")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sink.Close()
+	c, err := w.Laptop.Dial(within(t, patience), "tcp", net.JoinHostPort(lab.Web4.String(), "8100"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	far, err := sink.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var both sync.WaitGroup
+	both.Go(func() { io.Copy(c, lab.Bytes(math.MaxInt64, 1)) })
+	both.Go(func() { io.Copy(io.Discard, far) })
+	w.eventually("something waits", func() bool { return w.session().Queue.Octets > 0 })
+	w.eventually("status says so", func() bool { return strings.Contains(w.laptop("bodkin", "status"), "packets wait for room") })
+	c.Close()
+	far.Close()
+	both.Wait()
+	w.eventually("nothing waits", func() bool { return w.session().Queue.Packets == 0 })
 }

@@ -30,6 +30,10 @@ type sessionStatus struct {
 		InFlight     int       `json:"inFlight"`
 		Bound        int       `json:"bound"`
 	} `json:"session"`
+	Queue struct {
+		Packets int `json:"packets"`
+		Octets  int `json:"octets"`
+	} `json:"queue"`
 }
 
 // session is that of the only tunnel.

@@ -49,12 +49,24 @@ type Status struct {
 	Warnings  []string         `json:"warnings,omitempty"`
 	Session   *SessionStatus   `json:"session,omitempty"` // what outlives the connection; of native links
 
+	Queue *QueueStatus `json:"queue,omitempty"` // at the entrance here; of native links
+
 	PacketsIn   uint64  `json:"packetsIn"`
 	PacketsOut  uint64  `json:"packetsOut"`
 	OctetsIn    uint64  `json:"octetsIn"`
 	OctetsOut   uint64  `json:"octetsOut"`
-	Dropped     uint64  `json:"dropped"`
+	Dropped     uint64  `json:"dropped"` // that came and were not what they said
 	RoundTripMS float64 `json:"roundTripMs,omitempty"`
+}
+
+// A QueueStatus is what waits on this side until the carrier has room, and what was done so
+// that it is less.
+type QueueStatus struct {
+	Packets int    `json:"packets"` // that wait now
+	Octets  int    `json:"octets"`  // of them
+	Dropped uint64 `json:"dropped"` // packets so far
+	Marked  uint64 `json:"marked"`  // packets, for both ends understand it (RFC 3168)
+	Told    uint64 `json:"told"`    // senders in this process, for a packet each
 }
 
 // A Down is what a tunnel says at its end to those who told it to go down.

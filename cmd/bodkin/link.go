@@ -32,6 +32,7 @@ type nativeLink struct {
 func (l nativeLink) count(s *Status) {
 	c := l.Stats()
 	s.PacketsIn, s.PacketsOut, s.OctetsIn, s.OctetsOut, s.Dropped = c.PacketsIn, c.PacketsOut, c.OctetsIn, c.OctetsOut, c.Dropped
+	s.Queue = &QueueStatus{Packets: c.QueuedPackets, Octets: c.QueuedOctets, Dropped: c.DroppedQueue, Marked: c.Marked, Told: c.Quenched}
 	s.Session = l.comeback.status()
 	s.RoundTripMS = s.Session.RoundTripMS
 }

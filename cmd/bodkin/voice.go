@@ -260,6 +260,9 @@ func sayStatus(w io.Writer, list []Status) {
 			}
 		}
 		row("carried", "%.1f MB in %d packets out, %.1f MB in %d packets in", float64(s.OctetsOut)/1e6, s.PacketsOut, float64(s.OctetsIn)/1e6, s.PacketsIn)
+		if q := s.Queue; q != nil && q.Packets > 0 {
+			row("queue", "%d kB in %d packets wait for room; so far %d were dropped, %d marked, %d of their senders told", q.Octets/1000, q.Packets, q.Dropped, q.Marked, q.Told)
+		}
 		for _, text := range s.Warnings {
 			row("warning", "%s", text)
 		}
