@@ -18,10 +18,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// snapshotPatience is for how long a part is described again if something of it goes
-// meanwhile, for that takes several questions, and a tunnel takes several things with it.
-// The kernel may list what it does not find any more, on a busy machine for a tenth of a
-// second.
+// snapshotPatience is for how long a part that could not be described is described again:
+// that takes several questions, and a tunnel that ends takes several things with it between
+// them. Whatever the error: that of a table which went is only text (nftables.GetRules,
+// GetSets).
 const (
 	snapshotPatience = 2 * time.Second
 	snapshotPause    = 10 * time.Millisecond
@@ -45,7 +45,7 @@ func (m *Machine) Snapshot() (string, error) {
 		{"resolv.conf", m.resolvLines},
 	} {
 		lines, err := part.lines()
-		for end := time.Now().Add(snapshotPatience); errors.Is(err, fs.ErrNotExist) && time.Now().Before(end); {
+		for end := time.Now().Add(snapshotPatience); err != nil && time.Now().Before(end); {
 			time.Sleep(snapshotPause) // between two looks
 			lines, err = part.lines()
 		}

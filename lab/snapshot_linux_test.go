@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/nftables"
@@ -33,14 +34,6 @@ func TestSnapshot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nft := func(change func(c *nftables.Conn, table *nftables.Table)) error {
-		c, err := nftables.New(nftables.WithNetNSFd(m.ns.net))
-		if err != nil {
-			return err
-		}
-		change(c, &nftables.Table{Family: nftables.TableFamilyINet, Name: "test"})
-		return c.Flush()
-	}
 	for _, tt := range []struct {
 		name, want string
 		do, undo   func() error
@@ -53,12 +46,12 @@ func TestSnapshot(t *testing.T) {
 			func() error { return m.netlink.AddrAdd(lo, addr) }, func() error { return m.netlink.AddrDel(lo, addr) }},
 		{"nftables", "rule Meta",
 			func() error {
-				return nft(func(c *nftables.Conn, table *nftables.Table) {
+				return m.changeTable(func(c *nftables.Conn, table *nftables.Table) {
 					chain := c.AddChain(&nftables.Chain{Name: "c", Table: c.AddTable(table)})
 					c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: accept(iif("eth0"))})
 				})
 			},
-			func() error { return nft(func(c *nftables.Conn, table *nftables.Table) { c.DelTable(table) }) }},
+			func() error { return m.changeTable((*nftables.Conn).DelTable) }},
 		{"sysctl", "eth0/rp_filter = 1",
 			func() error { return m.SetSysctl("net/ipv4/conf/eth0/rp_filter", "1") },
 			func() error { return m.SetSysctl("net/ipv4/conf/eth0/rp_filter", "2") }},
@@ -94,5 +87,49 @@ func TestSnapshot(t *testing.T) {
 				t.Errorf("after the way back: %q", d)
 			}
 		})
+	}
+}
+
+// changeTable makes one change of the nftables table "test".
+func (m *Machine) changeTable(change func(c *nftables.Conn, table *nftables.Table)) error {
+	c, err := nftables.New(nftables.WithNetNSFd(m.ns.net))
+	if err != nil {
+		return err
+	}
+	change(c, &nftables.Table{Family: nftables.TableFamilyINet, Name: "test"})
+	return c.Flush()
+}
+
+// TestSnapshotOfWhatGoes: a table of nftables that goes between two of a snapshot's
+// questions does not make it fail.
+func TestSnapshotOfWhatGoes(t *testing.T) {
+	m := sharedLab(t).Laptop
+	enough := make(chan struct{})
+	var changes sync.WaitGroup
+	defer changes.Wait()
+	defer close(enough)
+	changes.Go(func() {
+		for {
+			err := m.changeTable(func(c *nftables.Conn, table *nftables.Table) {
+				c.AddChain(&nftables.Chain{Name: "c", Table: c.AddTable(table)})
+			})
+			if err == nil {
+				err = m.changeTable((*nftables.Conn).DelTable)
+			}
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			select {
+			case <-enough:
+				return
+			default:
+			}
+		}
+	})
+	for range 200 {
+		if _, err := m.Snapshot(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
