@@ -51,6 +51,9 @@ func TestWayIn(t *testing.T) {
 			}
 		}
 		w.datagramsTo(w.Gateway, "127.0.0.1:5300", w.Laptop, "0.0.0.0:5300")
+		w.eventually("the connections to the page have ended", func() bool {
+			return w.on(w.Laptop, "root", "ss", "-Htn", "sport", "=", "8080").out == ""
+		})
 		// Nothing else of the laptop has become open by that.
 		came := w.capture(w.Laptop, tunnelDevice)
 		if _, err := w.Gateway.Scan(innerNear.four); err != nil {

@@ -14,7 +14,9 @@
 //     acknowledgements and nobody waiting.
 //   - At the start, and when the way has become faster, it doubles every round trip.
 //   - When it was made smaller and the delay stayed, the delay was not of our making:
-//     it is others' queue, or a longer way, or losses. Then it is taken as given.
+//     it is others' queue, or a longer way, or losses, or a proxy that keeps the end of what
+//     it has until more comes. Then it is taken as given. Where there is hardly anything to
+//     make smaller the limit is made larger, to see whether the delay grows with it.
 //   - Octets go no faster than the way was seen to carry them and a quarter more, so
 //     that what a pause or a silence has let pile up does not overflow the way's buffer.
 //   - A silence is bridged: what is overdue is thought to have arrived behind a lost
@@ -52,6 +54,9 @@ const (
 
 	// least is how much may always be in flight: a keystroke's packet or two, with headers.
 	least = 256
+
+	// local is longer than a way within a building, which is not slow either.
+	local = time.Millisecond
 
 	// shortest is the shortest round: on ways of a tenth of a millisecond a round trip is
 	// made of the two sides' schedulers.
@@ -91,6 +96,7 @@ type Bound struct {
 	spread  time.Duration // how much longer the mean round trip of a round is than the least, smoothed
 	holed   holed
 	origin  origin
+	refuted int           // rounds to go until the limit may be made larger to see what that does
 	growths int           // rounds in a row without a queue
 	restful time.Duration // when the limit was last not reached for a round, or the way emptied
 	drained float64       // the limit to go back to after a round on an empty way; 0: none

@@ -3,12 +3,25 @@ package flight
 import "time"
 
 // bound keeps the limit within what is possible.
-func (b *Bound) bound() {
-	floor := float64(least)
-	if r := b.Rate(); r > 0 {
-		floor = max(floor, min(2*frame, r*longest.Seconds()))
+func (b *Bound) bound() { b.limit = min(max(b.limit, b.floor()), float64(b.o.Most)) }
+
+// floor returns the least limit. On a local way a few frames are no queue worth the name,
+// and make proxies wait that want to fill their segments.
+func (b *Bound) floor() float64 {
+	switch r := b.Rate(); {
+	case r == 0:
+		return least
+	case b.local():
+		return first / 4 // 5 ms at 25 Mbit/s
+	default:
+		return max(least, min(2*frame, r*longest.Seconds()))
 	}
-	b.limit = min(max(b.limit, floor), float64(b.o.Most))
+}
+
+// local reports whether the way is so short that it is not slow either.
+func (b *Bound) local() bool {
+	base := b.base.least()
+	return base > 0 && base < local && b.o.Rate == 0
 }
 
 // target returns the queue that is let stand.

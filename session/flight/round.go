@@ -11,6 +11,10 @@ const (
 	// with it.
 	cutEnough = 0.75
 
+	// refuted is how many rounds with a queue pass until it is asked again whether more makes
+	// no more of it.
+	refuted = 16
+
 	// patience is of how many rounds with holes one at least has a moment that shows how
 	// long the queue is.
 	patience = 4
@@ -36,6 +40,7 @@ type round struct {
 	rate   float64       // octets per second, the most; 0: not known
 	before float64       // that of the round before
 	full   bool          // the limit was reached
+	limit  float64       // what it was at first
 	most   uint64        // octets in flight
 
 	silence time.Duration // the longest before an acknowledgement
@@ -61,14 +66,15 @@ func (r *round) mean() time.Duration { return r.sum / r.n }
 
 // An origin is what was so before the limit was made smaller, once or several times.
 type origin struct {
-	limit float64 // 0: it was not
-	mean  time.Duration
+	limit  float64 // 0: it was not
+	mean   time.Duration
+	raised bool // it was made larger
 }
 
 // seen returns what round r saw: the delay, and the octets in flight that went with it,
 // which by Little's law are fewer than the limit where that was not reached all the time.
 func (b *Bound) seen(r round) origin {
-	return origin{min(b.limit, r.rate*r.mean().Seconds()), r.mean()}
+	return origin{limit: min(b.limit, r.rate*r.mean().Seconds()), mean: r.mean()}
 }
 
 // A given is delay that was found not to be of our making: that of rounds, at least.
@@ -91,7 +97,7 @@ func (b *Bound) turn(now time.Duration) {
 	}
 	settle := b.conclude(now, r) // the next round is about what is sent from now on
 	b.bound()
-	b.round = round{from: b.acked, to: b.sent, begun: now, before: r.rate}
+	b.round = round{from: b.acked, to: b.sent, begun: now, before: r.rate, limit: b.limit}
 	if settle {
 		b.round.from, b.round.to = b.sent, 0
 	}
@@ -131,6 +137,9 @@ func (b *Bound) conclude(now time.Duration, r round) (settle bool) {
 		return false
 	case b.starting:
 		if q <= max(target, b.base.least()/8) {
+			if r.full && b.limit <= r.limit && b.local() {
+				b.limit *= 1.25 // too many came too late for it to double
+			}
 			return false
 		}
 		if r.rate >= r.before*5/4 {
@@ -161,6 +170,12 @@ func (b *Bound) conclude(now time.Duration, r round) (settle bool) {
 		}
 		if b.origin.limit == 0 {
 			b.origin = b.seen(r)
+		}
+		if b.refuted--; b.refuted < 0 && b.limit < 2*b.floor() && b.o.Rate == 0 {
+			// There is hardly less to see whether the delay goes with it: there is more.
+			b.origin = origin{b.limit, r.mean(), true}
+			b.limit *= 2
+			return true
 		}
 		b.limit *= 1 - min(0.9, float64(q-target)/float64(trip))
 		return true
@@ -216,19 +231,28 @@ func (b *Bound) unrest() time.Duration {
 	return unrest
 }
 
-// judge asks whether the delay went with the limit when that was made smaller.
+// judge asks whether the delay went with the limit when that was made smaller, or larger.
 func (b *Bound) judge(r round) {
 	o := b.origin
 	part := b.limit / o.limit
 	others := b.given.mean > 0 && part < 1 && r.mean() > o.mean*17/16 // it even grew
-	if o.limit == 0 || part > cutEnough && !others {
+	if o.limit == 0 || !o.raised && part > cutEnough && !others {
 		return
 	}
 	b.origin = origin{}
-	switch expected := time.Duration(float64(o.mean) * part); {
-	case r.mean() < (o.mean+expected)/2:
+	expected := time.Duration(float64(o.mean) * part)
+	between := (o.mean + expected) / 2
+	if o.raised {
+		between = (3*o.mean + expected) / 4 // the limit is not reached at once
+	}
+	switch {
+	case o.raised == (r.mean() > between):
+		b.limit = min(b.limit, o.limit)
 		b.given = given{}
-	case r.mean() > o.mean*5/4:
+		if o.raised {
+			b.refuted = refuted
+		}
+	case !o.raised && r.mean() > o.mean*5/4:
 		b.origin = b.seen(r) // it grows yet
 	default:
 		b.given = given{r.mean(), b.given.times + 1}
